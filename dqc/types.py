@@ -54,6 +54,7 @@ def pytree(cls: type[T]) -> type[T]:
     meta = [f.name for f in fields if f.metadata.get("static")]
     data = [f.name for f in fields if not f.metadata.get("static")]
     jax.tree_util.register_dataclass(cls, data_fields=data, meta_fields=meta)
+    cls.__no_type_check__ = True  # type: ignore[attr-defined]  # JAX calls __init__ when it rebuilds one
     return cls
 
 

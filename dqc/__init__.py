@@ -1,0 +1,54 @@
+"""Differentiable quantum chemistry in JAX.
+
+``Molecule`` (what, on the host) -> ``System`` (arrays only) -> ``Solution`` (the result), and a
+``Functional`` that is independent of all three. Nothing is imported until a name below is used;
+the first name that needs JAX switches on its 64-bit mode.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dqc.molecule import Molecule as Molecule
+    from dqc.xc.features import Features as Features
+    from dqc.xc.functional import Functional as Functional
+    from dqc.xc.functional import Needs as Needs
+
+# Where each public name lives; a name and its home appear here and, for editors, in the imports above.
+_HOME = {
+    "Features": "dqc.xc.features",
+    "Functional": "dqc.xc.functional",
+    "Molecule": "dqc.molecule",
+    "Needs": "dqc.xc.functional",
+}
+
+__version__ = "0.1.0"
+__all__ = sorted(_HOME)
+
+
+class _Package(ModuleType):
+    """``dqc.scf`` is a function; importing the module of the same name must not replace it."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _HOME and isinstance(value, ModuleType):
+            return
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'dqc' has no attribute {name!r}; public names: {', '.join(__all__)}")
+    value = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})

@@ -1,0 +1,19 @@
+"""Set-up of every test process: threads, the compilation cache, and shapes enforced at run time."""
+
+from __future__ import annotations
+
+import os
+
+if os.environ.get("PYTEST_XDIST_WORKER"):
+    # Workers share the cores: each computes with one thread. Read when JAX and the BLAS are first imported.
+    for variable in ("NPROC", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+        os.environ.setdefault(variable, "1")
+
+from jaxtyping import install_import_hook
+
+# From here on, a signature of dqc that states a shape or a type is a check: beartype reads it.
+install_import_hook("dqc", "beartype.beartype")
+
+import dqc.cache  # noqa: E402  (after the hook)
+
+dqc.cache.enable()
