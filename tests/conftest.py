@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+
+import pytest
 
 if os.environ.get("PYTEST_XDIST_WORKER"):
     # Workers share the cores: each computes with one thread. Read when JAX and the BLAS are first imported.
     for variable in ("NPROC", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(variable, "1")
 
-from jaxtyping import install_import_hook
+import jaxtyping
 
 # From here on, a signature of dqc that states a shape or a type is a check: beartype reads it.
-install_import_hook("dqc", "beartype.beartype")
+jaxtyping.install_import_hook("dqc", "beartype.beartype")
 
 import dqc.cache  # noqa: E402  (after the hook)
 
 dqc.cache.enable()
+
+
+@pytest.fixture
+def unchecked_types() -> Iterator[None]:
+    """Run-time type checks off, to see what a user without them is told about an argument of a wrong type."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)

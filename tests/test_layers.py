@@ -13,8 +13,8 @@ ROOT = Path(__file__).parent.parent / "dqc"
 # THE TABLE. A module imports from its own row or from rows above it; a folder stands for all it holds.
 # A new module is added to the lowest-numbered row whose purpose it shares.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("types", "constants", "linalg", "tree"),  # 0 arrays, units, linear algebra, padding
-    ("molecule", "basis", "grid"),  # 1 what is computed: host-side molecule, shells, grid points
+    ("types", "constants", "names", "linalg", "tree"),  # 0 arrays, units, linear algebra, padding
+    ("xyz", "molecule", "basis", "grid"),  # 1 what is computed: host-side molecule, shells, grid points
     ("integrals", "xc"),  # 2 two wings that do not know each other
     ("system", "density"),  # 3 all arrays of one calculation; density matrix -> features
     ("energy", "guess"),  # 4 one term a line; where the density matrix starts
