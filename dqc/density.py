@@ -1,0 +1,56 @@
+"""Density features on chunks of grid points, from orbitals and their occupations.
+
+A density matrix is given by a factor of it, P_s = sum_i C_si f_si C_si^T, with real f of any sign. For
+one spin row (restricted) both spins have P/2 each.
+"""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from dqc.xc.features import Features
+from dqc.xc.functional import Rung
+
+
+def density_matrix(orbitals: Float[Array, "s n i"], occupations: Float[Array, "s i"]) -> Float[Array, "s n n"]:
+    """P_s = sum_i C_si f_si C_si^T."""
+    return jnp.einsum("sni,si,smi->snm", orbitals, occupations, orbitals)
+
+
+def spin_rows(
+    ao: Float[Array, "d c m"],
+    orbitals: Float[Array, "s m i"],
+    occupations: Float[Array, "s i"],
+    rung: Rung,
+) -> tuple[Float[Array, "s c"], Float[Array, "s x c"] | None, Float[Array, "s c"] | None]:
+    """rho, its gradient and tau (None above the rung) of the electrons of one spin, for each spin row.
+
+    rho = sum f phi^2, grad rho = 2 sum f phi grad phi, tau = 1/2 sum f |grad phi|^2.
+    """
+    spins, m, slots = orbitals.shape
+    derivatives = 1 if rung == "lda" else 4
+    points = ao.shape[1]
+    columns = orbitals.transpose(1, 0, 2).reshape(m, spins * slots)
+    psi = (ao[:derivatives].reshape(-1, m) @ columns).reshape(derivatives, points, spins, slots)
+    weight = occupations / (3 - spins)
+    scaled = psi[0] * weight
+    rho = (scaled * psi[0]).sum(-1).T
+    if rung == "lda":
+        return rho, None, None
+    grad = 2.0 * (scaled * psi[1:]).sum(-1).transpose(2, 0, 1)
+    if rung == "gga":
+        return rho, grad, None
+    return rho, grad, 0.5 * (weight * (psi[1:] ** 2).sum(0)).sum(-1).T
+
+
+def features(
+    rho: Float[Array, "s c"], grad: Float[Array, "s x c"] | None, tau: Float[Array, "s c"] | None
+) -> Features:
+    """Features with two spins, from one or two spin rows."""
+    spins = rho.shape[0]
+
+    def both(row: Array | None) -> Array | None:
+        return None if row is None else jnp.broadcast_to(row, (2, *row.shape[1:]))
+
+    return Features(rho=both(rho), grad=both(grad), tau=both(tau), closed_shell=spins == 1)  # type: ignore[arg-type]

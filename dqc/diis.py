@@ -1,0 +1,63 @@
+"""Direct inversion in the iterative subspace, in a ring buffer.
+
+Pulay (1982), doi:10.1002/jcc.540030413: F = sum_k c_k F_k with sum_k c_k = 1 and |sum_k c_k e_k| least.
+"""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from dqc.types import pytree
+
+
+@pytree
+class DIIS:
+    """The last Fock matrices and their errors; unused places hold zeros."""
+
+    focks: Float[Array, "t s n n"]
+    errors: Float[Array, "t s k k"]
+    gram: Float[Array, "t t"]  # inner products of the errors
+    count: Int[Array, ""]  # vectors seen since the start
+
+
+def start(size: int, spins: int, n: int, k: int) -> DIIS:
+    """An empty history of ``size`` vectors."""
+    return DIIS(
+        focks=jnp.zeros((size, spins, n, n)),
+        errors=jnp.zeros((size, spins, k, k)),
+        gram=jnp.zeros((size, size)),
+        count=jnp.zeros((), int),
+    )
+
+
+def extrapolate(
+    history: DIIS, fock: Float[Array, "s n n"], error: Float[Array, "s k k"]
+) -> tuple[DIIS, Float[Array, "s n n"]]:
+    """Add a Fock matrix with its error, and return the extrapolated one."""
+    size = history.gram.shape[0]
+    place = history.count % size
+    focks = history.focks.at[place].set(fock)
+    errors = history.errors.at[place].set(error)
+    row = errors.reshape(size, -1) @ error.reshape(-1)
+    gram = history.gram.at[place].set(row).at[:, place].set(row)
+    history = DIIS(focks, errors, gram, history.count + 1)
+    used = jnp.arange(size) < history.count
+    return history, jnp.tensordot(_coefficients(gram, used), focks, axes=1)
+
+
+def _coefficients(gram: Float[Array, "t t"], used: Array) -> Float[Array, " t"]:
+    """Solve [B 1; 1 0] [c; l] = [0; 1] with B scaled to a unit diagonal.
+
+    The scaled system is solved through its eigenvectors, small ones left out: a history that has
+    become linearly dependent then loses a direction instead of giving huge coefficients.
+    """
+    size = gram.shape[0]
+    diagonal = jnp.where(used, jnp.diag(gram), 1.0)
+    scale = jnp.where(used, 1.0 / jnp.sqrt(jnp.maximum(diagonal, jnp.finfo(gram.dtype).tiny)), 0.0)
+    scaled = gram * scale[:, None] * scale + jnp.diag(jnp.where(used, 0.0, 1.0))
+    values, vectors = jnp.linalg.eigh(scaled)
+    keep = values > 1e-14 * size
+    solution = vectors @ jnp.where(keep, (vectors.T @ scale) / jnp.where(keep, values, 1.0), 0.0)
+    weights = scale * solution
+    return weights / weights.sum()

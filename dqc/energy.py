@@ -1,0 +1,149 @@
+"""The Kohn-Sham energy, one term a line, and its derivative, the Fock matrix.
+
+With P_s = C_s f_s C_s^T and P = sum_s P_s,
+
+    E = tr(T P) + tr(V P) + 1/2 tr(J[P] P) - 1/2 sum_ks a_k tr(K_k[P_s] P_s) + sum_g w e(rho) + E_nn,
+
+and F_s = dE/dP_s. ``energies`` evaluates E; ``fock`` evaluates E and F in one pass over the integrals
+and the grid. Pople, Gill, Johnson (1992), doi:10.1016/0009-2614(92)85009-Y.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from dqc.density import density_matrix, features, spin_rows
+from dqc.grid import Block, Grid
+from dqc.integrals.ao import ao_indices, ao_values
+from dqc.system import System
+from dqc.types import pytree, replace
+from dqc.xc.functional import Functional
+
+
+@pytree
+class Energies:
+    """The terms of the energy, hartree."""
+
+    kinetic: Float[Array, ""]
+    nuclear_attraction: Float[Array, ""]
+    coulomb: Float[Array, ""]
+    exact_exchange: Float[Array, ""]
+    xc: Float[Array, ""]  # the semilocal part
+    nuclear_repulsion: Float[Array, ""]
+    smearing: Float[Array, ""]  # -T S, zero for given occupations
+
+    @property
+    def total(self) -> Float[Array, ""]:
+        """Their sum; under smearing the free energy."""
+        return sum(jax.tree.leaves(self), jnp.zeros(()))
+
+
+def fock(
+    system: System,
+    xc: Functional,
+    orbitals: Float[Array, "s n i"],
+    occupations: Float[Array, "s i"],
+    grid: Grid | None,
+) -> tuple[Float[Array, "s n n"], Energies]:
+    """The Fock matrix F_s = dE/dP_s (for one spin row dE/dP) and the energies, in one pass.
+
+    ``grid`` is ``system.grid``, or ``system.coarse`` for a cheaper, less accurate pass.
+    """
+    P = density_matrix(orbitals, occupations).sum(0)
+    J = system.repulsion[0].coulomb(P)
+    F_x, E_x = exact_exchange(system, xc, orbitals, occupations)
+    F_xc, E_xc = semilocal(system, xc, orbitals, occupations, grid)
+    energies = Energies(
+        kinetic=jnp.vdot(system.kinetic, P),
+        nuclear_attraction=jnp.vdot(system.nuclear, P),
+        coulomb=0.5 * jnp.vdot(J, P),
+        exact_exchange=E_x,
+        xc=E_xc,
+        nuclear_repulsion=system.nuclear_repulsion,
+        smearing=jnp.zeros_like(E_xc),
+    )
+    return system.kinetic + system.nuclear + J + F_x + F_xc, energies
+
+
+def exact_exchange(
+    system: System, xc: Functional, orbitals: Float[Array, "s n i"], occupations: Float[Array, "s i"]
+) -> tuple[Float[Array, "s n n"], Float[Array, ""]]:
+    """-1/2 sum_ks a_k tr(K_k[P_s] P_s) and its derivative by P_s, over the functional's operators."""
+    spins, n, _ = orbitals.shape
+    F, E = jnp.zeros((spins, n, n), orbitals.dtype), jnp.zeros((), orbitals.dtype)
+    if not xc.needs.omegas:
+        return F, E
+    one_spin = occupations / (3 - spins)
+    P = density_matrix(orbitals, one_spin)
+    available = dict(zip((0.0, *sorted(w for w in xc.needs.omegas if w)), system.repulsion, strict=False))
+    for omega, coefficient in xc.exchange().items():
+        K = coefficient * available[omega].exchange(orbitals, one_spin)
+        F, E = F - K, E - 0.5 * (3 - spins) * jnp.vdot(K, P)
+    return F, E
+
+
+def semilocal(
+    system: System,
+    xc: Functional,
+    orbitals: Float[Array, "s n i"],
+    occupations: Float[Array, "s i"],
+    grid: Grid | None,
+) -> tuple[Float[Array, "s n n"], Float[Array, ""]]:
+    """sum_g w_g e(g) and its derivative by P_s, chunk by chunk of the grid."""
+    spins, n, _ = orbitals.shape
+    F, E = jnp.zeros((spins, n, n), orbitals.dtype), jnp.zeros((), orbitals.dtype)
+    if xc.needs.rung == "none" or grid is None:
+        return F, E
+
+    def chunk(carry: tuple, block: Block) -> tuple[tuple, None]:
+        F, E = carry
+        ao = chunk_ao(system, xc, block)
+        index = ao_indices(system.basis, block.shells, n)
+        local = orbitals.at[:, index].get(mode="fill", fill_value=0.0)
+        part, energy = chunk_semilocal(xc, ao, block.weights, local, occupations)
+        return (F.at[:, index[:, None], index].add(part, mode="drop"), E + energy), None
+
+    for block in grid.blocks:
+        (F, E), _ = jax.lax.scan(chunk, (F, E), block)
+    return F + F.transpose(0, 2, 1), E
+
+
+def chunk_ao(system: System, xc: Functional, block: Block) -> Float[Array, "d c m"]:
+    """The AO values of one chunk, stored or computed."""
+    if block.ao is not None:
+        return block.ao
+    points = system.coords[block.atom] + block.offset
+    return ao_values(system.basis, system.coords, block.shells, points, order=int(xc.needs.rung != "lda"))
+
+
+def chunk_semilocal(
+    xc: Functional,
+    ao: Float[Array, "d c m"],
+    weights: Float[Array, " c"],
+    orbitals: Float[Array, "s m i"],
+    occupations: Float[Array, "s i"],
+) -> tuple[Float[Array, "s m m"], Float[Array, ""]]:
+    """A chunk's energy, and half of its Fock matrix: the other half is the transpose.
+
+    F_pq = sum_g p (v_rho / 2 q + v_grad . grad q) + 1/4 v_tau grad p . grad q + transpose.
+    """
+    spins, m, _ = orbitals.shape
+    rows = spin_rows(ao, orbitals, occupations, xc.needs.rung)
+    energy, pull = jax.vjp(lambda *rows: xc(features(*rows)), *rows)
+    v_rho, v_grad, v_tau = (None if v is None else v / (3 - spins) for v in pull(weights))
+    left = 0.5 * v_rho[:, :, None] * ao[0]
+    if v_grad is not None:
+        left = left + sum(v_grad[:, k, :, None] * ao[1 + k] for k in range(3))
+    half = _products(ao[0], left)
+    if v_tau is not None:
+        for k in range(3):
+            half = half + _products(ao[1 + k], 0.25 * v_tau[:, :, None] * ao[1 + k])
+    return half, jnp.vdot(weights, energy)
+
+
+def _products(ao: Float[Array, "c m"], left: Float[Array, "s c m"]) -> Float[Array, "s m m"]:
+    spins, _, m = left.shape
+    stacked = left.transpose(1, 0, 2).reshape(-1, spins * m)
+    return (ao.T @ stacked).reshape(m, spins, m).transpose(1, 0, 2)

@@ -1,0 +1,217 @@
+"""Atom-centred integration grids.
+
+Points sit on spheres around the atoms, which are PySCF's for a grid level; the molecule's weights are
+Becke's partition of unity, a JAX function of the nuclear positions. For speed the points are stored
+as chunks of neighbours, each with the list of the shells that reach it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from dqc.basis import Basis
+from dqc.types import pytree
+
+AO_THRESHOLD = 1e-9  # an AO below this on a chunk is left out there, bohr^(-3/2)
+POINT_THRESHOLD = 1e-14  # a point with a smaller weight is dropped, bohr^3
+
+
+@pytree
+class Block:
+    """Chunks of grid points that see the same number of shells of each angular momentum.
+
+    A ghost point has quadrature weight 0; a ghost shell has an index out of range.
+    """
+
+    atom: Int[Array, "b c"]  # the atom each point belongs to
+    offset: Float[Array, "b c x"]  # the point relative to its atom, bohr
+    quadrature: Float[Array, "b c"]  # the atomic quadrature's weight, bohr^3
+    weights: Float[Array, "b c"]  # the molecule's weight: quadrature times Becke's share, bohr^3
+    shells: tuple[Int[Array, "b h"], ...]  # for each l, the shells that reach the chunk
+    ao: Float[Array, "b d c m"] | None  # stored AO values and gradients; None: recomputed on the fly
+
+
+@pytree
+class Grid:
+    """Integration points, as blocks, and what Becke's partition needs to know of the atoms."""
+
+    blocks: tuple[Block, ...]
+    radii: Float[Array, " a"]  # Bragg-Slater radii, bohr; 0 for a ghost atom
+
+
+def becke_share(
+    points: Float[Array, "c x"],
+    atom: Int[Array, " c"],
+    coords: Float[Array, "a x"],
+    radii: Float[Array, " a"],
+) -> Float[Array, " c"]:
+    """The share of a point that belongs to its atom, P_A / sum_B P_B.
+
+    P_A = prod_B s(nu_AB), nu = mu + a (1 - mu^2) with Treutler and Ahlrichs' a from the square roots
+    of the radii. Becke (1988), doi:10.1063/1.454033, eqs. 13, 19-22 and A2; Treutler, Ahlrichs (1995),
+    doi:10.1063/1.469408.
+    """
+    real = radii > 0
+    root = jnp.sqrt(jnp.where(real, radii, 1.0))
+    shift = jnp.clip(0.25 * (root / root[:, None] - root[:, None] / root), -0.5, 0.5)
+    n = coords.shape[0]
+    pair = coords[:, None] - coords
+    same = jnp.eye(n, dtype=bool) | ~real[:, None] | ~real
+    inverse = jnp.where(same, 0.0, 1.0 / jnp.sqrt(jnp.where(same, 1.0, (pair**2).sum(-1))))
+    separation = points[:, None] - coords
+    square = (separation**2).sum(-1)
+    distance = jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1.0)), 0.0).T
+
+    def multiply(b: Array, cells: Float[Array, "a c"]) -> Float[Array, "a c"]:
+        mu = (distance - distance[b]) * inverse[:, b, None]
+        nu = mu + shift[:, b, None] * (1.0 - mu * mu)
+        for _ in range(3):
+            nu = 0.5 * nu * (3.0 - nu * nu)
+        return cells * jnp.where(same[:, b, None], 1.0, 0.5 * (1.0 - nu))
+
+    cells = jnp.broadcast_to(real[:, None], distance.shape).astype(distance.dtype)
+    cells = jax.lax.fori_loop(0, n, multiply, cells)
+    return jnp.take_along_axis(cells, atom[None], axis=0)[0] / cells.sum(0)
+
+
+@jax.jit
+def becke_weights(
+    atom: Int[Array, "b c"],
+    offset: Float[Array, "b c x"],
+    quadrature: Float[Array, "b c"],
+    coords: Float[Array, "a x"],
+    radii: Float[Array, " a"],
+) -> Float[Array, "b c"]:
+    """Quadrature weights times each point's share, chunk by chunk, bohr^3."""
+
+    def chunk(args: tuple) -> Float[Array, " c"]:
+        atom, offset, quadrature = args
+        return quadrature * becke_share(coords[atom] + offset, atom, coords, radii)
+
+    return jax.lax.map(chunk, (atom, offset, quadrature))
+
+
+def atomic_points(mole: Any, level: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """PySCF's spherical quadratures of a grid level: atom (g,), offset (g, x), quadrature (g,)."""
+    from pyscf.dft import gen_grid, radi
+
+    table = gen_grid.gen_atomic_grids(
+        mole, level=level, radi_method=radi.treutler, prune=gen_grid.nwchem_prune
+    )
+    parts = [table[mole.atom_symbol(a)] for a in range(mole.natm)]
+    atom = np.repeat(np.arange(mole.natm, dtype=np.int32), [len(weights) for _, weights in parts])
+    return atom, np.concatenate([p for p, _ in parts]), np.concatenate([w for _, w in parts])
+
+
+def chunk_order(points: np.ndarray, size: int) -> np.ndarray:
+    """An order of the points in which each run of ``size`` is a compact cell: bisection at medians."""
+    order = np.arange(len(points))
+    spans = [(0, len(points))]
+    while spans:
+        start, stop = spans.pop()
+        chunks = -(-(stop - start) // size)
+        if chunks < 2:
+            continue
+        part = order[start:stop]
+        cell = points[part]
+        axis = int(np.argmax(cell.max(0) - cell.min(0)))
+        middle = (chunks // 2) * size
+        order[start:stop] = part[np.argpartition(cell[:, axis], middle)]
+        spans += [(start, start + middle), (start + middle, stop)]
+    return order
+
+
+def shell_reach(basis: Basis, threshold: float = AO_THRESHOLD) -> tuple[np.ndarray, ...]:
+    """For each l, the distance beyond which each shell stays below ``threshold``, bohr."""
+    r = np.linspace(0.2, 60.0, 600)
+    reach = []
+    for l, shells in enumerate(basis):
+        decay = np.exp(-np.asarray(shells.exponents)[:, :, None] * r**2)
+        size = np.einsum("hr,hrg->hg", np.abs(np.asarray(shells.coefficients)), decay) * r**l
+        reach.append(r[np.minimum((size[:, ::-1] > threshold).argmax(1) * -1 + len(r), len(r) - 1)])
+    return tuple(reach)
+
+
+def build_grid(mole: Any, basis: Basis, level: int, chunk: int, max_blocks: int) -> Grid:
+    """The grid of a molecule at PySCF's ``level`` (0 to 9), without AO values."""
+    from pyscf.data.radii import BRAGG
+
+    coords = np.asarray(mole.atom_coords())
+    radii = BRAGG[[int(mole.atom_nelec_core(a) + mole.atom_charge(a)) for a in range(mole.natm)]]
+    atom, offset, quadrature = atomic_points(mole, level)
+    shares = (_chunked(x, chunk) for x in (atom, offset, quadrature))
+    weights = np.asarray(becke_weights(*shares, coords, radii)).reshape(-1)[: len(atom)]
+    points = coords[atom] + offset
+    reach = shell_reach(basis)
+    keep = np.abs(weights) > POINT_THRESHOLD  # some Lebedev weights are negative
+    atom, offset, quadrature, weights, points = (
+        x[keep] for x in (atom, offset, quadrature, weights, points)
+    )
+    order = chunk_order(points, chunk)
+    chunks = [_chunked(x[order], chunk) for x in (atom, offset, quadrature, weights)]
+    active = _active_shells(_chunked(points[order], chunk, mode="edge"), coords, basis, reach)
+    blocks = tuple(
+        Block(*(x[rows] for x in chunks), shells=_shell_lists(rows, active), ao=None)  # type: ignore[arg-type]
+        for rows in _group(active, max_blocks)
+    )
+    return Grid(blocks=blocks, radii=radii)  # type: ignore[arg-type]
+
+
+def _chunked(values: np.ndarray, size: int, mode: str = "constant") -> np.ndarray:
+    """Rows in chunks of ``size``, the last one padded with zeros (or with its last row)."""
+    pad = -len(values) % size
+    padded = np.pad(values, [(0, pad)] + [(0, 0)] * (values.ndim - 1), mode=mode)  # type: ignore[call-overload]
+    return padded.reshape(-1, size, *values.shape[1:])
+
+
+def _active_shells(
+    points: np.ndarray, coords: np.ndarray, basis: Basis, reach: tuple[np.ndarray, ...]
+) -> list[np.ndarray]:
+    """For each l, which shells (b, h) come within reach of each chunk's bounding box."""
+    low, high = points.min(1), points.max(1)
+    outside = np.maximum(low[:, None] - coords, 0.0) + np.maximum(coords - high[:, None], 0.0)
+    distance = np.sqrt((outside**2).sum(-1))
+    return [distance[:, np.asarray(s.atom)] <= r for s, r in zip(basis, reach, strict=True)]
+
+
+def _group(active: list[np.ndarray], most: int) -> list[np.ndarray]:
+    """Chunks in at most ``most`` groups of like size, so that the padded work sum b m^2 is least."""
+    counts = [a.sum(1) for a in active]
+    size = sum((2 * l + 1) * count for l, count in enumerate(counts))
+    order = np.argsort(size, kind="stable")
+    if most == 1:
+        return [order]
+    padded = np.maximum.accumulate(np.stack([c[order] for c in counts]), axis=1)
+    width = sum((2 * l + 1) * count for l, count in enumerate(padded))
+    b = len(order)
+    cost = np.full((most + 1, b + 1), np.inf)
+    cost[0, 0] = 0.0
+    cut = np.zeros((most + 1, b + 1), dtype=int)
+    for k in range(1, most + 1):
+        for stop in range(1, b + 1):
+            trial = cost[k - 1, :stop] + (stop - np.arange(stop)) * float(width[stop - 1]) ** 2
+            cut[k, stop] = int(trial.argmin())
+            cost[k, stop] = trial[cut[k, stop]]
+    groups, stop = [], b
+    for k in range(most, 0, -1):
+        start = cut[k, stop]
+        if stop > start:
+            groups.append(order[start:stop])
+        stop = start
+    return groups[::-1]
+
+
+def _shell_lists(rows: np.ndarray, active: list[np.ndarray]) -> tuple[np.ndarray, ...]:
+    """The indices of the active shells of each chunk, padded with an index out of range."""
+    lists = []
+    for mask in active:
+        chosen = mask[rows]
+        order = np.argsort(~chosen, axis=1, kind="stable")[:, : chosen.sum(1).max(initial=0)]
+        inside = np.take_along_axis(chosen, order, axis=1)
+        lists.append(np.where(inside, order, mask.shape[1]).astype(np.int32))
+    return tuple(lists)

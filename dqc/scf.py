@@ -1,0 +1,320 @@
+"""The self-consistent field: one loop, whose step is DIIS and, where that stalls, direct minimisation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from dqc import diis, minimiser
+from dqc.energy import Energies, fock
+from dqc.guess import GUESSES, starting_orbitals
+from dqc.linalg import GHOST_LEVEL, diagonalize, orthogonalizer
+from dqc.occupations import fermi
+from dqc.solution import History, Solution
+from dqc.system import System
+from dqc.types import pytree, replace
+from dqc.xc.functional import Functional
+
+DIIS_SIZE = 8
+COARSE_RESIDUAL = 1e-2  # per square root of the electrons: the coarse grid serves down to here
+STALLED = 15  # iterations without a better residual, after which direct minimisation takes over
+DAMPED_ABOVE = 0.1  # the residual above which damping applies
+
+
+class Method(NamedTuple):
+    """What shapes the compiled program."""
+
+    max_iterations: int
+    smeared: bool
+    guess: str | None
+
+
+@pytree
+class Controls:
+    """Numbers that steer the iterations."""
+
+    tolerance: Float[Array, ""]  # of the residual
+    level_shift: Float[Array, ""]  # of the virtual orbitals, hartree
+    damping: Float[Array, ""]  # share of the old Fock matrix
+    smearing: Float[Array, ""]  # k T, hartree
+
+
+@pytree
+class State:
+    """Everything that one iteration hands to the next."""
+
+    orbitals: Float[Array, "s n k"]  # to evaluate next, or, once converged, evaluated
+    occupations: Float[Array, "s i"]
+    entropy: Float[Array, ""]  # -T S of the occupations
+    fock: Float[Array, "s n n"]  # of the orbitals evaluated last
+    energies: Energies
+    residual: Float[Array, ""]
+    best: Float[Array, ""]  # lowest residual so far
+    stalled: Int[Array, ""]  # iterations since then
+    iteration: Int[Array, ""]
+    coarse: Bool[Array, ""]
+    direct: Bool[Array, ""]
+    converged: Bool[Array, ""]
+    pulay: diis.DIIS
+    descent: minimiser.Descent
+    history: History
+
+
+def scf(
+    system: System,
+    xc: Functional,
+    occupations: Float[Array, "s i"] | None = None,
+    smearing: float | None = None,
+    guess: str | Float[Array, "s n n"] = "sap",
+    unrestricted: bool | None = None,
+    level_shift: float = 0.0,
+    damping: float = 0.0,
+    moments: Float[Array, " a"] | None = None,
+    max_iterations: int = 150,
+    tolerance: float = 1e-5,
+) -> Solution:
+    """Solve the Kohn-Sham (or Hartree-Fock) equations F C = S C e self-consistently.
+
+    ``occupations`` are the numbers of electrons in the lowest orbitals, any real ones, one row
+    (restricted) or two (alpha, beta); by default the system's own. ``smearing`` is an electronic
+    temperature k T in hartree (Fermi-Dirac; the energy is then the free energy E - T S).
+    ``unrestricted=True`` splits a closed shell into two spins. ``guess`` is ``"sap"``, ``"sad"``, ``"core"``
+    or a density matrix, and ``moments`` the spin on each atom at the start (see
+    :func:`dqc.guess.starting_orbitals`). ``tolerance`` bounds the norm of the orbital gradient; the
+    energy's error is of its square. Nothing raises when it does not converge: see
+    ``Solution.converged``. Raises ``ValueError`` where ``system`` lacks what ``xc`` needs.
+    """
+    arguments = _prepare(
+        system, xc, occupations, smearing, guess, unrestricted, level_shift, damping, moments,
+        max_iterations, tolerance,
+    )  # fmt: skip
+    return _solve(*arguments)
+
+
+def iterate(system: System, xc: Functional, **options) -> Iterator[State | Solution]:
+    """The same as :func:`scf`, one iteration at a time: yields each ``State``, last the ``Solution``."""
+    defaults = dict(
+        occupations=None, smearing=None, guess="sap", unrestricted=None, level_shift=0.0, damping=0.0,
+        moments=None, max_iterations=150, tolerance=1e-5,
+    )  # fmt: skip
+    if unknown := set(options) - set(defaults):
+        raise TypeError(f"iterate() got unknown options {sorted(unknown)}")
+    method, system, xc, controls, *start = _prepare(system, xc, **defaults | options)
+    X, state = _start(method, system, *start)
+    while bool(_unfinished(method, state)):
+        state = _jitted_step(method, system, xc, controls, X, state)
+        yield state
+    yield _finish(system, X, state)
+
+
+def _prepare(
+    system, xc, occupations, smearing, guess, unrestricted, level_shift, damping, moments,
+    max_iterations, tolerance,
+) -> tuple:  # fmt: skip
+    """Check the options against the system, and sort them into static and traced ones."""
+    check_needs(system, xc)
+    if isinstance(guess, str) and guess not in GUESSES:
+        raise ValueError(f"guess={guess!r} is not one of {', '.join(GUESSES)}, nor a density matrix.")
+    if max_iterations < 1:
+        raise ValueError(f"max_iterations={max_iterations} must be at least 1.")
+    rows = jnp.asarray(system.occupations if occupations is None else occupations, float)
+    if rows.ndim != 2 or rows.shape[0] not in (1, 2) or rows.shape[1] > system.overlap.shape[0]:
+        raise ValueError(
+            f"occupations of shape {rows.shape} should be (1, i) or (2, i) with i at most the "
+            f"{system.overlap.shape[0]} orbitals of the basis."
+        )
+    if moments is not None and unrestricted is None:
+        unrestricted = True
+    if unrestricted and rows.shape[0] == 1:
+        rows = jnp.concatenate([rows, rows]) / 2
+    if unrestricted is False and rows.shape[0] == 2:
+        rows = rows.sum(0, keepdims=True)
+    if smearing is not None:
+        rows = jnp.pad(rows, ((0, 0), (0, system.overlap.shape[0] - rows.shape[1])))
+    if moments is not None and rows.shape[0] == 1:
+        raise ValueError("moments= need two spins: leave out unrestricted=False.")
+    method = Method(max_iterations, smearing is not None, guess if isinstance(guess, str) else None)
+    controls = Controls(*(jnp.asarray(x, float) for x in (tolerance, level_shift, damping, smearing or 0.0)))
+    density = None if isinstance(guess, str) else jnp.asarray(guess, float)
+    moments = None if moments is None else jnp.asarray(moments, float)
+    return method, system, xc, controls, rows, density, moments
+
+
+def check_needs(system: System, xc: Functional) -> None:
+    """Raise ``ValueError`` where a system lacks an array that a functional needs."""
+    remedy = "; build the system with xc= this functional."
+    if xc.needs.rung != "none" and system.grid is None:
+        raise ValueError("The functional has a semilocal part and the system has no grid" + remedy)
+    stored = [b.ao.shape[1] for b in (system.grid.blocks if system.grid else ()) if b.ao is not None]
+    if xc.needs.rung in ("gga", "mgga") and 1 in stored:
+        raise ValueError(f"A {xc.needs.rung} functional needs AO gradients that the system has not stored" + remedy)
+    ranges = sum(bool(w) for w in xc.needs.omegas)
+    if ranges > len(system.repulsion) - 1:
+        raise ValueError("The functional's range-separated exchange needs integrals the system lacks" + remedy)
+
+
+@partial(jax.jit, static_argnums=0)
+def _solve(method, system, xc, controls, occupations, density, moments) -> Solution:
+    X, state = _start(method, system, occupations, density, moments)
+    state = jax.lax.while_loop(
+        lambda state: _unfinished(method, state),
+        lambda state: _step(method, system, xc, controls, X, state),
+        state,
+    )
+    return _finish(system, X, state)
+
+
+def _unfinished(method: Method, state: State) -> Bool[Array, ""]:
+    return ~state.converged & (state.iteration < method.max_iterations)
+
+
+@partial(jax.jit, static_argnums=0)
+def _start(method: Method, system: System, occupations, density, moments) -> tuple[Array, State]:
+    X = orthogonalizer(system.overlap)
+    n, k = X.shape
+    spins = occupations.shape[0]
+    guess = density if method.guess is None else method.guess
+    orbitals = starting_orbitals(system, X, spins, guess, moments)
+    zero, infinite = jnp.zeros(()), jnp.array(jnp.inf)
+    unseen = jnp.full(method.max_iterations, jnp.nan)
+    return X, State(
+        orbitals=orbitals,
+        occupations=occupations,
+        entropy=zero,
+        fock=jnp.zeros((spins, n, n)),
+        energies=Energies(*[zero] * 7),
+        residual=infinite,
+        best=infinite,
+        stalled=jnp.zeros((), int),
+        iteration=jnp.zeros((), int),
+        coarse=jnp.asarray(system.coarse is not None),
+        direct=jnp.asarray(False),
+        converged=jnp.asarray(False),
+        pulay=diis.start(DIIS_SIZE, spins, n, k),
+        descent=minimiser.start(orbitals),
+        history=History(unseen, unseen),
+    )
+
+
+def _step(method: Method, system: System, xc, controls: Controls, X, state: State) -> State:
+    """Evaluate the orbitals; then, unless they are converged, propose the next ones."""
+    slots = state.occupations.shape[1]
+    evaluate = partial(fock, system, xc, state.orbitals[:, :, :slots], state.occupations)
+    if system.coarse is None:
+        F, energies = evaluate(system.grid)
+    else:
+        F, energies = jax.lax.cond(
+            state.coarse, lambda: evaluate(system.coarse), lambda: evaluate(system.grid)
+        )
+    energies = replace(energies, smearing=state.entropy)
+    error = commutator(system, X, F, state.orbitals[:, :, :slots], state.occupations)
+    residual = jnp.linalg.norm(error) / jnp.sqrt(2.0)
+    better = residual < state.best
+    t = state.iteration
+    state = replace(
+        state,
+        fock=F,
+        energies=energies,
+        residual=residual,
+        best=jnp.minimum(residual, state.best),
+        stalled=jnp.where(better, 0, state.stalled + 1),
+        iteration=t + 1,
+        converged=(residual < controls.tolerance) & ~state.coarse,
+        history=History(
+            state.history.energy.at[t].set(energies.total), state.history.residual.at[t].set(residual)
+        ),
+    )
+    return jax.lax.cond(state.converged, lambda s: s, partial(_propose, method, system, controls, X, error), state)
+
+
+_jitted_step = jax.jit(_step, static_argnums=0)
+
+
+def _propose(method: Method, system: System, controls: Controls, X, error, state: State) -> State:
+    """The next orbitals, by DIIS and diagonalisation or by a step of direct minimisation."""
+    direct = state.direct | ((state.stalled >= STALLED) & ~state.coarse)
+    if method.smeared:
+        direct = jnp.asarray(False)
+    electrons = state.occupations.sum()
+    fine = ~state.coarse | (state.residual < COARSE_RESIDUAL * jnp.sqrt(electrons)) | (state.iteration >= 12)
+    switched = state.coarse & fine
+    state = jax.lax.cond(
+        direct,
+        _descend,
+        partial(_diagonalise, method, system, controls, X, error),
+        replace(state, direct=direct),
+    )
+    restarted = replace(state.pulay, count=jnp.zeros((), int), gram=jnp.zeros_like(state.pulay.gram))
+    pulay = jax.tree.map(lambda a, b: jnp.where(switched, a, b), restarted, state.pulay)
+    return replace(
+        state,
+        coarse=~fine,
+        pulay=pulay,
+        best=jnp.where(switched, jnp.inf, state.best),
+    )
+
+
+def _diagonalise(method: Method, system: System, controls: Controls, X, error, state: State) -> State:
+    slots = state.occupations.shape[1]
+    S, one_spin = system.overlap, state.occupations / (3 - state.occupations.shape[0])
+    pulay, F = diis.extrapolate(state.pulay, state.fock, error)
+    mixed = controls.damping * (state.residual > DAMPED_ABOVE) * (state.iteration > 1)
+    F = (1.0 - mixed) * F + mixed * state.pulay.focks[(state.pulay.count - 1) % DIIS_SIZE]
+    C = S @ state.orbitals[:, :, :slots]
+    occupied = jnp.einsum("sni,si,smi->snm", C, one_spin, C)
+    energies, orbitals = diagonalize(F + controls.level_shift * (S - occupied), X)
+    state = replace(state, orbitals=orbitals, pulay=pulay)
+    if not method.smeared:
+        return state
+    occupations, entropy = fermi(energies, state.occupations.sum(1), controls.smearing)
+    return replace(state, occupations=occupations, entropy=entropy)
+
+
+def _descend(state: State) -> State:
+    """A step of direct minimisation: E(C exp K), dE/dK_pq = 2 (C^T F C)_pq (f_q - f_p)."""
+    C, F = state.orbitals, state.fock
+    f = jnp.pad(state.occupations, ((0, 0), (0, C.shape[2] - state.occupations.shape[1])))
+    in_orbitals = C.transpose(0, 2, 1) @ F @ C
+    difference = f[:, None, :] - f[:, :, None]
+    level = jnp.diagonal(in_orbitals, axis1=1, axis2=2)
+    gap = level[:, :, None] - level[:, None, :]
+    curvature = 2.0 * jnp.abs(difference) * jnp.maximum(jnp.abs(gap), 0.2)
+    curvature = jnp.where(difference == 0, 1.0, curvature)
+    descent, orbitals = minimiser.advance(
+        state.descent, C, state.energies.total, 2.0 * in_orbitals * difference, curvature
+    )
+    return replace(state, descent=descent, orbitals=orbitals)
+
+
+def commutator(
+    system: System, X, F: Float[Array, "s n n"], orbitals: Float[Array, "s n i"], occupations: Float[Array, "s i"]
+) -> Float[Array, "s k k"]:
+    """X^T (F P S - S P F) X, which vanishes at self-consistency."""
+    S = system.overlap
+    half = jnp.einsum("nk,sni,si->ski", X, F @ orbitals, occupations)
+    product = half @ (X.T @ S @ orbitals).transpose(0, 2, 1)
+    return product - product.transpose(0, 2, 1)
+
+
+@jax.jit
+def _finish(system: System, X, state: State) -> Solution:
+    slots = state.occupations.shape[1]
+    mo_energy, mo_coeff = diagonalize(state.fock, X)
+    orbitals = state.orbitals[:, :, :slots]
+    return Solution(
+        energies=state.energies,
+        density_matrix=jnp.einsum("sni,si,smi->snm", orbitals, state.occupations, orbitals),
+        fock=state.fock,
+        mo_coeff=mo_coeff,
+        mo_energy=mo_energy,
+        occupations=state.occupations,
+        converged=state.converged,
+        residual=state.residual,
+        iterations=state.iteration,
+        history=state.history,
+    )

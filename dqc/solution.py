@@ -1,0 +1,52 @@
+"""The result of solving the Kohn-Sham equations."""
+
+from __future__ import annotations
+
+from jaxtyping import Array, Bool, Float, Int
+
+from dqc.energy import Energies
+from dqc.types import pytree
+
+
+@pytree
+class History:
+    """Energy and residual of each iteration; NaN after the last one."""
+
+    energy: Float[Array, " t"]  # hartree
+    residual: Float[Array, " t"]
+
+
+@pytree
+class Solution:
+    """A self-consistent field in atomic units, converged or not: ``converged`` says which.
+
+    ``energies``, ``density_matrix`` and ``fock`` belong to each other exactly; ``mo_coeff`` and
+    ``mo_energy`` diagonalise ``fock``, and reproduce ``density_matrix`` up to ``residual``.
+    """
+
+    energies: Energies
+    density_matrix: Float[Array, "s n n"]
+    fock: Float[Array, "s n n"]
+    mo_coeff: Float[Array, "s n k"]
+    mo_energy: Float[Array, "s k"]  # hartree; levels above 5000 are ghosts
+    occupations: Float[Array, "s i"]
+    converged: Bool[Array, ""]
+    residual: Float[Array, ""]  # norm of the orbital gradient, ||X^T (F P S - S P F) X|| / sqrt(2)
+    iterations: Int[Array, ""]
+    history: History
+
+    @property
+    def energy(self) -> Float[Array, ""]:
+        """The total energy, hartree (under smearing the free energy)."""
+        return self.energies.total
+
+    @property
+    def message(self) -> str:
+        """A sentence on how the calculation ended."""
+        if bool(self.converged):
+            return f"Converged in {int(self.iterations)} iterations to a residual of {float(self.residual):.1e}."
+        return (
+            f"Not converged: after {int(self.iterations)} iterations the residual is {float(self.residual):.1e}. "
+            "More iterations (max_iterations=), a level shift (level_shift=0.3), damping (damping=0.5), "
+            "smearing (smearing=0.01) or another start (guess=) may help."
+        )

@@ -1,0 +1,173 @@
+"""``build``: from a molecule to a ``System``, all the arrays that its Kohn-Sham equations need."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from dqc.basis import Basis, auxiliary_mole, pyscf_mole, shells_of
+from dqc.grid import Block, Grid, build_grid
+from dqc.integrals import libcint
+from dqc.integrals.ao import ao_values
+from dqc.integrals.coulomb import Exact, Fitted
+from dqc.molecule import Molecule
+from dqc.types import pytree, replace
+from dqc.xc.functional import Functional, Needs
+
+CHUNK = 1024  # grid points to a chunk
+SCREENED_FROM = 64  # AOs; below, every chunk sees every shell
+SEMILOCAL = Needs(rung="mgga", omegas=(0.0,))
+
+
+@pytree
+class System:
+    """A molecule in a basis, as arrays only (hartree, bohr); its shapes alone key a compilation."""
+
+    charges: Float[Array, " a"]  # nuclear charges less the electrons of effective core potentials
+    coords: Float[Array, "a x"]
+    nuclear_repulsion: Float[Array, ""]
+    overlap: Float[Array, "n n"]
+    kinetic: Float[Array, "n n"]
+    nuclear: Float[Array, "n n"]  # attraction by the nuclei, effective core potentials included
+    screening: Float[Array, "n n"]  # superposition of atomic potentials, for the starting orbitals
+    atomic_density: Float[Array, "n n"]  # superposition of atomic densities, likewise
+    dipole: Float[Array, "x n n"]  # <p| r |q>, about the origin
+    repulsion: tuple[Fitted | Exact, ...]  # omega = 0 first, then the long-range ones asked for
+    basis: Basis
+    grid: Grid | None  # None where the functional has no semilocal part
+    coarse: Grid | None  # a cheaper grid for the first iterations
+    occupations: Float[Array, "s i"]
+
+
+def build(
+    molecule: Molecule,
+    basis: str | Mapping[str, Any],
+    xc: Functional | None = None,
+    grid: int = 3,
+    two_electron: Literal["df", "exact"] = "df",
+    auxbasis: str | Mapping[str, Any] | None = None,
+    integrals: Literal["libcint"] = "libcint",
+    ao: Literal["auto", "stored", "recomputed"] = "auto",
+    ecp: str | Mapping[str, Any] | None = "auto",
+) -> System:
+    """Compute the integrals and the grid of a molecule in a basis.
+
+    Of ``xc`` only ``xc.needs`` is read; without it the system serves every semilocal functional and
+    plain exact exchange. ``grid`` is PySCF's level, 0 to 9. ``two_electron="df"`` fits the densities
+    in ``auxbasis`` (``None``: PySCF's choice for the basis and functional); ``"exact"`` keeps the
+    four-index integrals, for small systems. ``ao`` says whether AO values on the grid are stored or
+    recomputed in every iteration; ``"auto"`` stores them where they take less than a quarter of the
+    memory. Raises ``ValueError`` for what does not exist and for what would not fit into memory.
+    """
+    _check_choice("two_electron", two_electron, ("df", "exact"))
+    _check_choice("integrals", integrals, ("libcint",))
+    _check_choice("ao", ao, ("auto", "stored", "recomputed"))
+    _check_choice("grid", grid, tuple(range(10)))
+    needs = SEMILOCAL if xc is None else xc.needs
+    mole = pyscf_mole(molecule, basis, ecp)
+    shells = shells_of(mole)
+    quadrature = None if needs.rung == "none" else _grid(mole, shells, grid)
+    coarse = _grid(mole, shells, 0) if quadrature is not None and grid > 1 else None
+    repulsion = _repulsion(mole, basis, needs, two_electron, auxbasis)
+    system = System(
+        charges=mole.atom_charges().astype(float),
+        coords=np.asarray(mole.atom_coords()),  # type: ignore[arg-type]
+        nuclear_repulsion=np.asarray(mole.energy_nuc()),  # type: ignore[arg-type]
+        screening=libcint.atomic_potential(mole),  # type: ignore[arg-type]
+        atomic_density=libcint.atomic_density(mole),  # type: ignore[arg-type]
+        repulsion=repulsion,
+        basis=shells,
+        grid=quadrature,
+        coarse=coarse,
+        occupations=lowest_occupations(*mole.nelec),  # type: ignore[arg-type]
+        **libcint.one_electron(mole),
+    )
+    system = jax.tree.map(jnp.asarray, system)
+    if ao == "stored" or (ao == "auto" and ao_bytes(system) < memory_bytes() / 4):
+        system = store_ao(system, order=0 if needs.rung == "lda" else 1)
+    return system
+
+
+def lowest_occupations(alpha: int, beta: int) -> np.ndarray:
+    """One row of 2s for a closed shell; else a row of 1s for each spin, padded with 0 to one length."""
+    if alpha == beta:
+        return np.full((1, max(alpha, 1)), 2.0 if alpha else 0.0)
+    slots = np.arange(max(alpha, beta))
+    return (slots < np.array([[alpha], [beta]])).astype(float)
+
+
+def store_ao(system: System, order: int = 1) -> System:
+    """The same system with AO values (and, for ``order=1``, gradients) stored on its grids."""
+
+    def stored(grid: Grid | None) -> Grid | None:
+        if grid is None:
+            return None
+        blocks = (replace(b, ao=block_ao(system.basis, system.coords, b, order)) for b in grid.blocks)
+        return replace(grid, blocks=tuple(blocks))
+
+    return replace(system, grid=stored(system.grid), coarse=stored(system.coarse))
+
+
+@partial(jax.jit, static_argnames="order")
+def block_ao(
+    basis: Basis, coords: Float[Array, "a x"], block: Block, order: int
+) -> Float[Array, "b d c m"]:
+    """AO values (and gradients) on every chunk of a block."""
+
+    def chunk(args: tuple) -> Float[Array, "d c m"]:
+        atom, offset, shells = args
+        return ao_values(basis, coords, shells, coords[atom] + offset, order)
+
+    return jax.lax.map(chunk, (block.atom, block.offset, block.shells))
+
+
+def ao_bytes(system: System) -> int:
+    """The memory that stored AO values and gradients take."""
+    total = 0
+    for grid in (system.grid, system.coarse):
+        for block in grid.blocks if grid else ():
+            m = sum((2 * l + 1) * s.shape[1] for l, s in enumerate(block.shells))
+            total += 4 * 8 * m * block.weights.size
+    return total
+
+
+def memory_bytes() -> int:
+    """The machine's physical memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _grid(mole: Any, shells: Basis, level: int) -> Grid:
+    return build_grid(mole, shells, level, CHUNK, 1 if mole.nao < SCREENED_FROM else 4)
+
+
+def _repulsion(
+    mole: Any, basis: Any, needs: Needs, two_electron: str, auxbasis: Any
+) -> tuple[Fitted | Exact, ...]:
+    omegas = (0.0, *sorted(w for w in needs.omegas if w))
+    pairs = mole.nao * (mole.nao + 1) // 2
+    if two_electron == "exact":
+        _check_memory(len(omegas) * 8 * pairs**2, "exact four-index integrals", 'two_electron="df"')
+        return tuple(Exact(np.asarray(w), libcint.four_index(mole, w)) for w in omegas)  # type: ignore[arg-type]
+    auxiliary = auxiliary_mole(mole, basis, auxbasis, bool(needs.omegas))
+    _check_memory((len(omegas) + 1) * 8 * auxiliary.nao * pairs, "density-fitting integrals", "a smaller basis")
+    return tuple(Fitted(np.asarray(w), libcint.fitted(mole, auxiliary, w)) for w in omegas)  # type: ignore[arg-type]
+
+
+def _check_memory(needed: int, what: str, remedy: str) -> None:
+    if needed > memory_bytes():
+        raise ValueError(
+            f"The {what} would take {needed / 2**30:.1f} GiB and this machine has "
+            f"{memory_bytes() / 2**30:.1f} GiB; use {remedy}."
+        )
+
+
+def _check_choice(name: str, given: Any, choices: tuple) -> None:
+    if given not in choices:
+        raise ValueError(f"{name}={given!r} is not one of {', '.join(repr(c) for c in choices)}.")
