@@ -14,9 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dqc.molecule import Molecule as Molecule
+    from dqc.scf import scf as scf
+    from dqc.solution import Solution as Solution
+    from dqc.system import System as System
+    from dqc.system import build as build
     from dqc.xc.features import Features as Features
     from dqc.xc.functional import Functional as Functional
     from dqc.xc.functional import Needs as Needs
+    from dqc.xc.names import functional as functional
 
 # Where each public name lives; a name and its home appear here and, for editors, in the imports above.
 _HOME = {
@@ -24,6 +29,11 @@ _HOME = {
     "Functional": "dqc.xc.functional",
     "Molecule": "dqc.molecule",
     "Needs": "dqc.xc.functional",
+    "Solution": "dqc.solution",
+    "System": "dqc.system",
+    "build": "dqc.system",
+    "functional": "dqc.xc.names",
+    "scf": "dqc.scf",
 }
 
 __version__ = "0.1.0"

@@ -13,12 +13,19 @@ ROOT = Path(__file__).parent.parent / "dqc"
 # THE TABLE. A module imports from its own row or from rows above it; a folder stands for all it holds.
 # A new module is added to the lowest-numbered row whose purpose it shares.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("types", "constants", "names", "linalg", "tree"),  # 0 arrays, units, linear algebra, padding
+    (
+        "types",
+        "constants",
+        "names",
+        "linalg",
+        "occupations",
+        "tree",
+    ),  # 0 arrays, units, linear algebra, padding
     ("xyz", "molecule", "basis", "grid"),  # 1 what is computed: host-side molecule, shells, grid points
     ("integrals", "xc"),  # 2 two wings that do not know each other
     ("system", "density"),  # 3 all arrays of one calculation; density matrix -> features
     ("energy", "guess"),  # 4 one term a line; where the density matrix starts
-    ("solution", "diis", "scf", "response", "variational", "orbitals"),  # 5 solvers
+    ("solution", "diis", "scf", "response", "minimiser", "variational", "orbitals"),  # 5 solvers
     ("properties", "losses"),  # 6 quantities of a solution
     ("train", "data", "interop", "cli", "commands", "cache", "storage"),  # 7 prints, reads or writes
 )
@@ -106,7 +113,7 @@ def layer_faults(name: str, tree: ast.AST, known: dict[str, Path]) -> list[str]:
             continue
         where = f"{name}:{line} imports {imported}"
         theirs = layer(target)
-        if target == "dqc":
+        if target == "dqc" and mine < len(LAYERS) - 1:
             faults.append(f"{where}: inside the library, import from the module that defines the name")
         elif theirs is not None and theirs > mine:
             faults.append(f"{where}: layer {mine} must not import from layer {theirs}")

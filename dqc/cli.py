@@ -1,0 +1,98 @@
+"""The command line. This module parses; the work is in ``dqc.commands``, imported when it is needed."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import math
+import sys
+import warnings
+from collections.abc import Sequence
+
+import dqc
+
+STATUS_FAILED = 1  # the computation ended without its answer
+STATUS_BAD_INPUT = 2  # as argparse's own
+STATUS_INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status; bad input is one sentence on standard error."""
+    arguments = parser().parse_args(argv)
+    if not arguments.debug:
+        warnings.filterwarnings("ignore", module="pyscf")  # its advice beside our sentence confuses
+    try:
+        status: int = importlib.import_module(f"dqc.commands.{arguments.command}").run(arguments)
+        return status
+    except (ValueError, OSError, MemoryError) as error:
+        if arguments.debug:
+            raise
+        print(f"dqc: {_sentence(error)}", file=sys.stderr)
+        return STATUS_BAD_INPUT
+    except KeyboardInterrupt:
+        print("dqc: interrupted", file=sys.stderr)
+        return STATUS_INTERRUPTED
+
+
+def parser() -> argparse.ArgumentParser:
+    """All commands and their options."""
+    top = argparse.ArgumentParser(prog="dqc", description=" ".join((dqc.__doc__ or "").split("\n\n")[:1]))
+    top.add_argument("--version", action="version", version=f"dqc {dqc.__version__}")
+    commands = top.add_subparsers(dest="command", required=True, metavar="command")
+    _energy(commands.add_parser("energy", help="the Kohn-Sham energy of a molecule", description=_ENERGY))
+    return top
+
+
+_ENERGY = """Run a self-consistent field on the molecule of an xyz file and print its energy, term by term.
+Ends with status 0 when it converged, 1 when it did not, 2 on bad input. Compiled programs are kept in
+~/.cache/dqc; the environment variable DQC_CACHE names another folder, or is "off"."""
+
+
+def _energy(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    add(
+        "molecule",
+        metavar="FILE.xyz",
+        help="geometry in angstrom; its comment line may hold charge= and spin=",
+    )
+    add("--xc", default="pbe", help="functional by its libxc-style name, or a file (default: %(default)s)")
+    add("--basis", default="def2-svp", help="basis set by name (default: %(default)s)")
+    add("--charge", type=int, help="total charge (default: the file's, or 0)")
+    add("--spin", type=int, help="unpaired electrons, 2S (default: the file's, or the lowest possible)")
+    add(
+        "--unrestricted",
+        action="store_true",
+        default=None,
+        help="one set of orbitals a spin, also for spin 0",
+    )
+    add("--grid", type=int, default=3, help="grid level, 0 to 9 (default: %(default)s)")
+    add(
+        "--two-electron",
+        choices=("df", "exact"),
+        default="df",
+        help="density fitting, or all four-index integrals",
+    )
+    add("--auxbasis", help="fitting basis by name (default: the one that belongs to the basis)")
+    add("--ao", choices=("auto", "stored", "recomputed"), default="auto", help="orbital values on the grid")
+    add("--guess", choices=("sap", "sad", "core"), help="starting density (default: sap)")
+    add("--smearing", type=_positive, metavar="HARTREE", help="Fermi smearing k_B T")
+    add("--level-shift", type=_positive, metavar="HARTREE", help="raise the empty orbitals while iterating")
+    add("--damping", type=_positive, metavar="SHARE", help="share of the old Fock matrix, below 1")
+    add("--max-iterations", type=int, metavar="N", help="give up after N iterations")
+    add("--conv", dest="tolerance", type=_positive, metavar="TOL", help="residual of a converged field")
+    add("--json", metavar="FILE", help="also write the results to this file")
+    add("--save", metavar="FILE", help="also write the System (all integrals) to this file")
+    add("--debug", action="store_true", help="show the traceback of an error")
+
+
+def _positive(text: str) -> float:
+    value = float(text)
+    if not (math.isfinite(value) and value > 0):
+        raise argparse.ArgumentTypeError(f"{text} should be a positive number")
+    return value
+
+
+def _sentence(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,151 @@
+"""``dqc energy``: one self-consistent field, printed as it happens, then its result as a table."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+import dqc.cache
+from dqc.cli import STATUS_FAILED
+from dqc.commands.clock import Timings
+from dqc.constants import DIPOLE_IN_DEBYE, HARTREE_IN_EV
+from dqc.molecule import Molecule
+from dqc.properties.dipole import dipole
+from dqc.properties.frontier import frontier
+from dqc.properties.spin_square import spin_square
+from dqc.scf import State, iterate
+from dqc.solution import Solution
+from dqc.system import System, build
+from dqc.xc.names import functional
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Compute, print, and write what was asked for; returns the exit status."""
+    dqc.cache.enable()
+    _check_writable(arguments.json, arguments.save)
+    timings = Timings()
+    with timings.phase("set-up"):
+        molecule = Molecule.from_xyz(arguments.molecule, arguments.charge, arguments.spin)
+        xc = functional(arguments.xc)
+        system = jax.block_until_ready(build(molecule, xc=xc, **_build_options(arguments)))
+    if arguments.save:
+        dqc.save(system, arguments.save)
+    print(_title(molecule, system, arguments))
+    with timings.phase("SCF"):
+        solution = jax.block_until_ready(_printed(iterate(system, xc, **_scf_options(arguments))))
+    results = summary(system, solution)
+    print(_table(molecule, results, timings))
+    if arguments.json:
+        _write_json(Path(arguments.json), arguments, molecule, results, timings)
+    print(solution.message)
+    return 0 if results["converged"] else STATUS_FAILED
+
+
+def summary(system: System, solution: Solution) -> dict[str, Any]:
+    """What the table and the JSON file hold, as plain numbers: hartree, and debye for the dipole moment."""
+    homo, lumo = (float(level) for level in frontier(solution))
+    return {
+        "converged": bool(solution.converged),
+        "iterations": int(solution.iterations),
+        "residual": float(solution.residual),
+        "energy": float(solution.energy),
+        "energies": {name: float(value) for name, value in dataclasses.asdict(solution.energies).items()},
+        "homo": homo if math.isfinite(homo) else None,
+        "lumo": lumo if math.isfinite(lumo) else None,
+        "spin_square": float(spin_square(system, solution)) if len(solution.density_matrix) == 2 else None,
+        "dipole_debye": (np.asarray(dipole(system, solution)) * DIPOLE_IN_DEBYE).tolist(),
+    }
+
+
+def _build_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    names = ("basis", "grid", "two_electron", "auxbasis", "ao")
+    return {name: getattr(arguments, name) for name in names}
+
+
+def _scf_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    names = ("guess", "smearing", "level_shift", "damping", "max_iterations", "tolerance", "unrestricted")
+    given = {name: getattr(arguments, name) for name in names}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _printed(steps: Iterator[State | Solution]) -> Solution:
+    """Print each iteration when it is done; the last item is the solution."""
+    print(f"{'iteration':>9} {'energy / Ha':>18} {'change / Ha':>12} {'residual':>10}")
+    before = math.nan
+    for step in steps:
+        if isinstance(step, Solution):
+            return step
+        energy = float(step.energies.total)
+        change = "" if math.isnan(before) else f"{energy - before:.2e}"
+        row = f"{int(step.iteration):>9} {energy:>18.10f} {change:>12} {float(step.residual):>10.2e}"
+        print(row + _manner(step), flush=True)
+        before = energy
+    raise RuntimeError("the iterations ended without a solution")
+
+
+def _manner(step: State) -> str:
+    words = [word for word, holds in (("coarse grid", step.coarse), ("direct", step.direct)) if bool(holds)]
+    return "  " + ", ".join(words) if words else ""
+
+
+def _title(molecule: Molecule, system: System, arguments: argparse.Namespace) -> str:
+    method = f"{arguments.xc}/{arguments.basis}, charge {molecule.charge}, spin {molecule.spin}"
+    return f"{molecule.formula}, {method}, {system.overlap.shape[0]} basis functions"
+
+
+def _table(molecule: Molecule, results: dict[str, Any], timings: Timings) -> str:
+    rows = [("", "")]
+    rows += [(name.replace("_", " "), f"{value:.10f} Ha") for name, value in results["energies"].items()]
+    rows += [("total energy", f"{results['energy']:.10f} Ha"), ("", "")]
+    homo, lumo = results["homo"], results["lumo"]
+    gap = None if homo is None or lumo is None else lumo - homo
+    for name, level in (("HOMO", homo), ("LUMO", lumo), ("gap", gap)):
+        if level is not None:
+            rows.append((name, f"{level:.6f} Ha {level * HARTREE_IN_EV:10.4f} eV"))
+    if results["spin_square"] is not None:
+        S = molecule.spin / 2
+        rows.append(("<S^2>", f"{results['spin_square']:.6f} (pure spin state: {S * (S + 1):.2f})"))
+    mu = results["dipole_debye"]
+    origin = " about the origin" if molecule.charge else ""
+    components = ", ".join(f"{component:.4f}" for component in mu)
+    rows.append(("dipole", f"{np.linalg.norm(mu):.4f} D ({components}){origin}"))
+    rows += [("", "")]
+    rows += [(f"time, {name}", f"{timings[name]:.2f} s") for name in ("set-up", "compile", "SCF")]
+    return "\n".join(f"{name:<20} {value}".rstrip() for name, value in rows)
+
+
+def _check_writable(*paths: str | None) -> None:
+    """Refuse an output in a folder that is not there before the work, not after it."""
+    for path in paths:
+        if path and not Path(path).absolute().parent.is_dir():
+            raise FileNotFoundError(f"cannot write {path}: there is no folder {Path(path).absolute().parent}")
+        if path and Path(path).is_dir():
+            raise IsADirectoryError(f"cannot write {path}: it is a folder")
+
+
+def _write_json(
+    path: Path, arguments: argparse.Namespace, molecule: Molecule, results: dict[str, Any], timings: Timings
+) -> None:
+    record = {
+        "program": f"dqc {dqc.__version__}",
+        "molecule": {
+            "file": arguments.molecule,
+            "symbols": molecule.symbols,
+            "coords_bohr": molecule.coords.tolist(),
+            "charge": molecule.charge,
+            "spin": molecule.spin,
+        },
+        "method": {"xc": arguments.xc, **_build_options(arguments), **_scf_options(arguments)},
+        "units": "hartree unless a key says otherwise",
+        **results,
+        "seconds": dict(timings),
+    }
+    path.write_text(json.dumps(record, indent=2) + "\n")

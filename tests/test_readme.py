@@ -1,0 +1,58 @@
+"""What the README says to type does work."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+TEXT = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", TEXT, re.DOTALL)
+
+
+@pytest.mark.parametrize("code", blocks("python"))
+def test_python_block_runs(code: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    monkeypatch.chdir(ROOT)
+    names: dict = {}
+    exec(compile(code, "README.md", "exec"), names)
+    assert bool(names["sol"].converged)
+    assert capsys.readouterr().out
+
+
+def test_the_first_command_runs() -> None:
+    command = blocks("sh")[0].strip()
+    setup, program = command.split(" && ")
+    assert setup == "pip install uv"
+    uv, run, *words = shlex.split(program)
+    assert (uv, run) == ("uv", "run")
+    script = Path(sys.executable).with_name(words[0])
+    ran = subprocess.run([str(script), *words[1:]], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert ran.returncode == 0, ran.stderr
+    assert "total energy" in ran.stdout
+    assert "Converged" in ran.stdout
+
+
+def test_the_ci_script_runs_the_same_test_command() -> None:
+    assert blocks("sh")[1].strip() == "uv run pytest"
+    assert "uv run pytest" in (ROOT / ".ci" / "run").read_text().splitlines()
+
+
+def test_every_file_named_is_there() -> None:
+    for name in re.findall(r"(?:`|\()([\w./-]+(?:/|\.md|\.xyz))(?:`|\))", TEXT):
+        if "/" in name or name.endswith(".md"):
+            assert (ROOT / name).exists(), name
+
+
+def test_every_option_named_is_there() -> None:
+    script = [sys.executable, "-c", "from dqc.cli import main; main(['energy', '--help'])"]
+    told = subprocess.run(script, capture_output=True, text=True, timeout=60).stdout
+    for option in set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", TEXT)) - {"--help"}:
+        assert option in told, option
