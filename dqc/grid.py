@@ -19,6 +19,7 @@ from dqc.types import pytree
 
 AO_THRESHOLD = 1e-9  # an AO below this on a chunk is left out there, bohr^(-3/2)
 POINT_THRESHOLD = 1e-14  # a point with a smaller weight is dropped, bohr^3
+WORTH_A_BLOCK = 0.85  # one more block, and program to compile, must bring the work below this share
 
 
 @pytree
@@ -111,17 +112,19 @@ def atomic_points(mole: Any, level: int) -> tuple[np.ndarray, np.ndarray, np.nda
 def chunk_order(points: np.ndarray, size: int) -> np.ndarray:
     """An order of the points in which each run of ``size`` is a compact cell: bisection at medians."""
     order = np.arange(len(points))
+    columns = np.ascontiguousarray(points.T)
     spans = [(0, len(points))]
     while spans:
         start, stop = spans.pop()
         chunks = -(-(stop - start) // size)
         if chunks < 2:
             continue
-        part = order[start:stop]
-        cell = points[part]
-        axis = int(np.argmax(cell.max(0) - cell.min(0)))
+        cell = columns[:, start:stop]
+        axis = int(np.argmax(cell.max(1) - cell.min(1)))
         middle = (chunks // 2) * size
-        order[start:stop] = part[np.argpartition(cell[:, axis], middle)]
+        split = np.argpartition(cell[axis], middle)
+        order[start:stop] = order[start:stop][split]
+        columns[:, start:stop] = np.take(cell, split, axis=1)
         spans += [(start, start + middle), (start + middle, stop)]
     return order
 
@@ -137,8 +140,8 @@ def shell_reach(basis: Basis, threshold: float = AO_THRESHOLD) -> tuple[np.ndarr
     return tuple(reach)
 
 
-def build_grid(mole: Any, basis: Basis, level: int, chunk: int, max_blocks: int) -> Grid:
-    """The grid of a molecule at PySCF's ``level`` (0 to 9), without AO values."""
+def build_grid(mole: Any, basis: Basis, level: int, chunk: int, max_blocks: int = 4) -> Grid:
+    """The grid of a molecule at PySCF's ``level`` (0 to 9), without AO values, in few blocks."""
     from pyscf.data.radii import BRAGG
 
     coords = np.asarray(mole.atom_coords())
@@ -184,8 +187,6 @@ def _group(active: list[np.ndarray], most: int) -> list[np.ndarray]:
     counts = [a.sum(1) for a in active]
     size = sum((2 * l + 1) * count for l, count in enumerate(counts))
     order = np.argsort(size, kind="stable")
-    if most == 1:
-        return [order]
     padded = np.maximum.accumulate(np.stack([c[order] for c in counts]), axis=1)
     width = sum((2 * l + 1) * count for l, count in enumerate(padded))
     b = len(order)
@@ -197,8 +198,11 @@ def _group(active: list[np.ndarray], most: int) -> list[np.ndarray]:
             trial = cost[k - 1, :stop] + (stop - np.arange(stop)) * float(width[stop - 1]) ** 2
             cut[k, stop] = int(trial.argmin())
             cost[k, stop] = trial[cut[k, stop]]
+    blocks = 1
+    while blocks < most and cost[blocks + 1, b] < WORTH_A_BLOCK * cost[blocks, b]:
+        blocks += 1
     groups, stop = [], b
-    for k in range(most, 0, -1):
+    for k in range(blocks, 0, -1):
         start = cut[k, stop]
         if stop > start:
             groups.append(order[start:stop])

@@ -22,7 +22,6 @@ from dqc.types import pytree, replace
 from dqc.xc.functional import Functional, Needs
 
 CHUNK = 1024  # grid points to a chunk
-SCREENED_FROM = 64  # AOs; below, every chunk sees every shell
 SEMILOCAL = Needs(rung="mgga", omegas=(0.0,))
 
 
@@ -73,8 +72,8 @@ def build(
     needs = SEMILOCAL if xc is None else xc.needs
     mole = pyscf_mole(molecule, basis, ecp)
     shells = shells_of(mole)
-    quadrature = None if needs.rung == "none" else _grid(mole, shells, grid)
-    coarse = _grid(mole, shells, 0) if quadrature is not None and grid > 1 else None
+    quadrature = None if needs.rung == "none" else build_grid(mole, shells, grid, CHUNK)
+    coarse = build_grid(mole, shells, 0, CHUNK, 1) if quadrature is not None and grid > 1 else None
     repulsion = _repulsion(mole, basis, needs, two_electron, auxbasis)
     system = System(
         charges=mole.atom_charges().astype(float),
@@ -141,10 +140,6 @@ def ao_bytes(system: System) -> int:
 def memory_bytes() -> int:
     """The machine's physical memory."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-
-
-def _grid(mole: Any, shells: Basis, level: int) -> Grid:
-    return build_grid(mole, shells, level, CHUNK, 1 if mole.nao < SCREENED_FROM else 4)
 
 
 def _repulsion(

@@ -6,6 +6,7 @@ from collections import defaultdict
 from functools import lru_cache
 from math import comb, factorial, pi, sqrt
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
@@ -31,7 +32,10 @@ def ao_values(
         for l, (shells, index) in enumerate(zip(basis, active, strict=True))
         if index.shape[0]
     ]
-    return jnp.concatenate(parts, axis=-1)
+    # The barriers keep XLA from evaluating exponentials and polynomials again for each AO made of them.
+    rows = [[plane for part in parts for plane in part[d]] for d in range(len(parts[0]))]
+    rows = jax.lax.optimization_barrier(rows)
+    return jnp.stack([jnp.concatenate(row, axis=-1) for row in rows])
 
 
 def ao_indices(basis: Basis, active: tuple[Int[Array, " h"], ...], n: int) -> Int[Array, " m"]:
@@ -39,8 +43,8 @@ def ao_indices(basis: Basis, active: tuple[Int[Array, " h"], ...], n: int) -> In
     parts = []
     for l, (shells, index) in enumerate(zip(basis, active, strict=True)):
         first = shells.ao.at[index].get(mode="fill", fill_value=n)
-        ao = first[:, None] + jnp.arange(2 * l + 1)
-        parts.append(jnp.where(first[:, None] < n, ao, n).reshape(-1))
+        ao = first + jnp.arange(2 * l + 1)[:, None]
+        parts.append(jnp.where(first < n, ao, n).reshape(-1))
     return jnp.concatenate(parts)
 
 
@@ -51,7 +55,8 @@ def _shell_values(
     index: Int[Array, " h"],
     points: Float[Array, "c x"],
     order: int,
-) -> Float[Array, "d c m"]:
+) -> list[list[Float[Array, "c h"]]]:
+    """For the value and each derivative, one plane for each m = -l..l."""
     center = coords[shells.atom.at[index].get(mode="fill", fill_value=0)]
     exponents = shells.exponents.at[index].get(mode="fill", fill_value=0.0)
     coefficients = shells.coefficients.at[index].get(mode="fill", fill_value=0.0)
@@ -59,17 +64,17 @@ def _shell_values(
     r2 = x * x + y * y + z * z
     gaussians = [jnp.exp(-exponents[:, k] * r2) for k in range(exponents.shape[1])]
     radial = sum(coefficients[:, k] * g for k, g in enumerate(gaussians))
+    slope = sum(-2.0 * exponents[:, k] * coefficients[:, k] * g for k, g in enumerate(gaussians))
+    radial, slope = jax.lax.optimization_barrier((radial, slope))
     powers = _powers(l, x, y, z)
-    harmonics = [_evaluate(p, powers) for p in solid_harmonics(l)]
-    rows = [[radial * s for s in harmonics]]
-    if order:
-        slope = sum(-2.0 * exponents[:, k] * coefficients[:, k] * g for k, g in enumerate(gaussians))
-        for axis, component in enumerate((x, y, z)):
-            derivatives = [_evaluate(_derivative(p, axis), powers) for p in solid_harmonics(l)]
-            along = slope * component
-            rows.append([along * s + radial * ds for s, ds in zip(harmonics, derivatives, strict=True)])
-    shape = (len(rows), points.shape[0], index.shape[0] * (2 * l + 1))
-    return jnp.stack([jnp.stack(row, axis=-1) for row in rows]).reshape(shape)
+    harmonics = solid_harmonics(l)
+    values = [_evaluate(p, powers) for p in harmonics]
+    rows = [[radial * s for s in values]]
+    for axis, component in enumerate((x, y, z) if order else ()):
+        slopes = [_evaluate(_derivative(p, axis), powers) for p in harmonics]
+        along = slope * component
+        rows.append([along * s + radial * ds for s, ds in zip(values, slopes, strict=True)])
+    return rows
 
 
 def _powers(l: int, *components: Float[Array, "c h"]) -> list[list[Float[Array, "c h"]]]:

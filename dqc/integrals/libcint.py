@@ -5,6 +5,8 @@ Chemists' notation throughout: (pq|rs) = int int p(1) q(1) r(2) s(2) / r12. Hart
 
 from __future__ import annotations
 
+from ast import literal_eval
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -66,34 +68,44 @@ def atomic_potential(mole: Any) -> np.ndarray:
     Where an effective core potential replaces electrons, the tightest Gaussians that hold as much
     charge are left out, since the effective nuclear charge accounts for them already.
     """
-    from pyscf.gto.basis import load
     from pyscf.gto.mole import fakemol_for_cgtf_charge
 
     screened = mole.copy(deep=False)
     for atom in range(mole.natm):
-        fit = np.asarray(load("sap_grasp_large", mole.atom_pure_symbol(atom))[0][1:], dtype=float)
-        exponents, charges = fit[np.argsort(-fit[:, 0])].T
-        if core := mole.atom_nelec_core(atom):
-            removed = np.minimum(np.maximum.accumulate(np.cumsum(-charges)), core)
-            charges = charges + np.diff(removed, prepend=0.0)
+        exponents, charges = _potential_fit(mole.atom_pure_symbol(atom), mole.atom_nelec_core(atom))
         screened = screened + fakemol_for_cgtf_charge(mole.atom_coord(atom)[None], exponents, charges)
     shells = (0, mole.nbas, 0, mole.nbas, mole.nbas, screened.nbas)
     return -screened.intor("int3c2e", shls_slice=shells).sum(axis=2)
 
 
+@lru_cache(maxsize=256)
+def _potential_fit(element: str, core: int) -> tuple[np.ndarray, np.ndarray]:
+    """Exponents, falling, and charges of the fit of an atom's potential, less ``core`` electrons."""
+    from pyscf.gto.basis import load
+
+    fit = np.asarray(load("sap_grasp_large", element)[0][1:], dtype=float)
+    exponents, charges = fit[np.argsort(-fit[:, 0])].T
+    removed = np.minimum(np.maximum.accumulate(np.cumsum(-charges)), core)
+    return exponents, charges + np.diff(removed, prepend=0.0)
+
+
 def atomic_density(mole: Any) -> np.ndarray:
     """The density matrix of a superposition of spherical atoms, each in a minimal basis of atomic
     natural orbitals projected on its own AOs: block-diagonal, from PySCF's ``minao``."""
+    density = np.zeros((mole.nao, mole.nao))
+    for atom, (_, _, start, stop) in enumerate(mole.aoslice_by_atom()):
+        symbol = mole.atom_symbol(atom)
+        density[start:stop, start:stop] = _atom_density(symbol, repr(mole._basis[symbol]), repr(mole._ecp.get(symbol)))
+    return density
+
+
+@lru_cache(maxsize=256)
+def _atom_density(element: str, basis: str, ecp: str) -> np.ndarray:
+    """The block of one atom; its basis in PySCF's internal format, as text, so that it can be a key."""
     from pyscf import gto
     from pyscf.scf.hf import init_guess_by_minao
 
-    density = np.zeros((mole.nao, mole.nao))
-    blocks = {}
-    for atom, (_, _, start, stop) in enumerate(mole.aoslice_by_atom()):
-        symbol = mole.atom_symbol(atom)
-        if symbol not in blocks:
-            single = gto.Mole(verbose=0, basis=mole._basis, ecp=mole._ecp, spin=None)
-            single.atom = [(symbol, (0.0, 0.0, 0.0))]
-            blocks[symbol] = init_guess_by_minao(single.build(dump_input=False, parse_arg=False))
-        density[start:stop, start:stop] = blocks[symbol]
-    return density
+    cores = literal_eval(ecp)
+    atom = gto.Mole(verbose=0, basis={element: literal_eval(basis)}, ecp={element: cores} if cores else {}, spin=None)
+    atom.atom = [(element, (0.0, 0.0, 0.0))]
+    return init_guess_by_minao(atom.build(dump_input=False, parse_arg=False))
