@@ -48,15 +48,15 @@ def _log_by_bits(x: Array) -> Array:
     return k * _LN2_HIGH + (2.0 * s + (2.0 * s * series + k * _LN2_LOW))
 
 
-def _rcbrt_by_bits(x: Array) -> Array:
-    """x^(-1/3) from a linear guess in the bits, then y <- y (1 - e)^(-1/3) with e = 1 - x y^3."""
+def _cbrt_by_bits(x: Array) -> Array:
+    """x y^2 with y = x^(-1/3) from a linear guess in the bits, then y <- y (1 - e)^(-1/3) with e = 1 - x y^3."""
     high = _small_int_to_float(_bits(x) >> 32)
     guess = high * (-1.0 / 3.0) + (4.0 / 3.0 * _BITS_HIGH_OF_ONE - 5.0e4)
     y = _float(_bits(guess + 2.0**52) << 32)
     for _ in range(3):
         e = 1.0 - (x * y) * (y * y)
         y = y + y * e * (1.0 / 3.0 + e * (2.0 / 9.0 + e * (14.0 / 81.0)))
-    return y
+    return x * (y * y)
 
 
 @jax.custom_jvp
@@ -89,21 +89,18 @@ def _log1p_jvp(primals, tangents):
 
 
 @jax.custom_jvp
-def cbrt(x: Float[Array, "*g"]) -> tuple[Float[Array, "*g"], Float[Array, "*g"]]:
-    """The pair x^(1/3), x^(-1/3) of a positive number; neither derivative needs a division."""
+def cbrt(x: Float[Array, "*g"]) -> Float[Array, "*g"]:
+    """Cube root of a positive number."""
     if x.dtype != jnp.float64:
-        c = jnp.cbrt(x)
-        return c, 1.0 / c
-    r = lax.platform_dependent(x, cpu=_rcbrt_by_bits, default=lambda x: 1.0 / jnp.cbrt(x))
-    return x * (r * r), r
+        return jnp.cbrt(x)
+    return lax.platform_dependent(x, cpu=_cbrt_by_bits, default=jnp.cbrt)
 
 
 @cbrt.defjvp
 def _cbrt_jvp(primals, tangents):
     (x,), (dx,) = primals, tangents
-    c, r = cbrt(x)
-    r2 = r * r
-    return (c, r), (r2 * dx / 3.0, -(r2 * r2) * dx / 3.0)
+    c = cbrt(x)
+    return c, dx / (3.0 * (c * c))
 
 
 _ARCSINH_SERIES = (  # arcsinh(x)/x = sum_n c_n x^(2n), c_n = (-1)^n (2n)! / (4^n n!^2 (2n + 1))

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from dqc.xc.elementary import arcsinh_ratio
 from dqc.xc.lda import C_X, uniform_exchange
-from dqc.xc.variables import S2_SPIN, Channel
+from dqc.xc.variables import Channel
 
 MU_PBE = 0.2195149727645171  # beta pi^2 / 3
 
@@ -33,8 +33,7 @@ def rpbe(v: Channel, *, kappa=0.804, mu=MU_PBE) -> Float[Array, " g"]:
 
 def b88_enhancement(v: Channel, beta, gamma) -> Float[Array, " g"]:
     """F = 1 + (beta/C_X) x^2/(1 + gamma beta x arcsinh x), x = |grad n_s|/n_s^(4/3)."""
-    x2 = v.s2 / S2_SPIN
-    return 1.0 + beta / C_X * x2 / (1.0 + gamma * beta * x2 * arcsinh_ratio(x2))
+    return 1.0 + beta / C_X * v.x2 / (1.0 + gamma * beta * v.x2 * arcsinh_ratio(v.x2))
 
 
 def b88(v: Channel, *, beta=0.0042, gamma=6.0) -> Float[Array, " g"]:

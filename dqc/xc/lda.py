@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dqc.xc.elementary import log, log1p
-from dqc.xc.variables import Channel, Total, Variables, f_zeta
+from dqc.xc.variables import Channel, Total, Variables, f_zeta, one_minus_zeta2, zeta2
 
 C_X = 0.75 * (6.0 / pi) ** (1 / 3)  # exchange of one spin channel: e = -C_X n_s^(4/3)
 F2_ZERO = 8.0 / (9.0 * (2.0 ** (4 / 3) - 2.0))  # f''(0)
@@ -16,7 +16,8 @@ F2_ZERO = 8.0 / (9.0 * (2.0 ** (4 / 3) - 2.0))  # f''(0)
 
 def uniform_exchange(v: Channel) -> Float[Array, " g"]:
     """LDA exchange of one spin channel: e = -(3/4) (6/pi)^(1/3) n_s^(4/3) (doi:10.1017/S0305004100016108)."""
-    return -C_X * v.n * v.c
+    c2 = v.c * v.c
+    return -C_X * (c2 * c2)
 
 
 def slater(v: Channel) -> Float[Array, " g"]:
@@ -60,16 +61,16 @@ def pw92_per_electron(
 ) -> Float[Array, " g"]:
     """eps = e_0 + [(e_1 - e_0) zeta^4 - a_c (1 - zeta^4)/f''(0)] f(zeta), Eq. 8 of
     doi:10.1103/PhysRevB.45.13244, where G_2 = -a_c."""
-    root = jnp.sqrt(t.rs)
-    e0 = _g(t.rs, root, a[0], alpha1[0], beta1[0], beta2[0], beta3[0], beta4[0])
-    if t.zeta is None:
+    rs = t.rs
+    root = jnp.sqrt(rs)
+    e0 = _g(rs, root, a[0], alpha1[0], beta1[0], beta2[0], beta3[0], beta4[0])
+    if t.closed:
         return e0
-    e1 = _g(t.rs, root, a[1], alpha1[1], beta1[1], beta2[1], beta3[1], beta4[1])
-    minus_ac = _g(t.rs, root, a[2], alpha1[2], beta1[2], beta2[2], beta3[2], beta4[2])
-    z2 = t.zeta * t.zeta
-    z4 = z2 * z2
-    one_minus_z4 = t.one_minus_zeta2 * (1.0 + z2)
-    return e0 + f_zeta(t) * ((e1 - e0) * z4 - minus_ac * one_minus_z4 / fz20)
+    e1 = _g(rs, root, a[1], alpha1[1], beta1[1], beta2[1], beta3[1], beta4[1])
+    minus_ac = _g(rs, root, a[2], alpha1[2], beta1[2], beta2[2], beta3[2], beta4[2])
+    z2 = zeta2(t)
+    one_minus_z4 = one_minus_zeta2(t) * (1.0 + z2)
+    return e0 + f_zeta(t) * ((e1 - e0) * (z2 * z2) - minus_ac * one_minus_z4 / fz20)
 
 
 def pw92(
@@ -133,14 +134,14 @@ def vwn5(
     x = jnp.sqrt(t.rs)
     log_x = log(x)
     paramagnetic = _vwn_fit(log_x, x, a[0], b[0], c[0], x0[0])
-    if t.zeta is None:
+    if t.closed:
         return t.n * paramagnetic
     ferromagnetic = _vwn_fit(log_x, x, a[1], b[1], c[1], x0[1])
     stiffness = _vwn_fit(log_x, x, a[2], b[2], c[2], x0[2])
-    z2 = t.zeta * t.zeta
+    z2 = zeta2(t)
     difference = (ferromagnetic - paramagnetic) * z2 * z2
     return t.n * (
-        paramagnetic + f_zeta(t) * (difference + stiffness * t.one_minus_zeta2 * (1.0 + z2) / F2_ZERO)
+        paramagnetic + f_zeta(t) * (difference + stiffness * one_minus_zeta2(t) * (1.0 + z2) / F2_ZERO)
     )
 
 
@@ -157,7 +158,7 @@ def vwn_rpa(
     x = jnp.sqrt(t.rs)
     log_x = log(x)
     paramagnetic = _vwn_fit(log_x, x, a[0], b[0], c[0], x0[0])
-    if t.zeta is None:
+    if t.closed:
         return t.n * paramagnetic
     ferromagnetic = _vwn_fit(log_x, x, a[1], b[1], c[1], x0[1])
     return t.n * (paramagnetic + f_zeta(t) * (ferromagnetic - paramagnetic))

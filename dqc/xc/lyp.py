@@ -24,15 +24,15 @@ def lyp(v: Variables, *, a=0.04918, b=0.132, c=0.2533, d=0.349) -> Float[Array, 
     q = 1.0 / (1.0 + d * t.r)
     delta = (c + d * q) * t.r
     screening = a * b * jnp.exp(-c * t.r) * q
-    r2 = t.r * t.r
-    x2 = t.sigma * (r2 * r2) * (r2 * r2)  # |grad n|^2 / n^(8/3); the braces are divided by n^(14/3)
-    if t.zeta is None:
+    x2 = t.x2  # the braces are divided by n^(14/3)
+    if t.closed:
         return -t.n * (a * q + screening * (C_F - x2 * (3.0 + 7.0 * delta) / 72.0))
-    ya, yb = 0.5 * (1.0 + t.zeta), 0.5 * (1.0 - t.zeta)  # n_a/n, n_b/n
-    xa, xb = (s.sigma * (r2 * r2) * (r2 * r2) for s in v.channels)
-    yab = 0.25 * t.one_minus_zeta2
+    za, zb = t.fractions
+    ya, yb = 0.5 * za, 0.5 * zb  # n_a/n, n_b/n
+    yab = ya * yb
     u2, d2 = t.up * t.up, t.dn * t.dn
-    ua, ub = u2 * u2 * u2 * u2, d2 * d2 * d2 * d2  # (1 + zeta)^(8/3), (1 - zeta)^(8/3)
+    ua, ub = (u2 * u2) * (u2 * u2), (d2 * d2) * (d2 * d2)  # (1 + zeta)^(8/3), (1 - zeta)^(8/3)
+    xa, xb = (2.0 ** (-8 / 3) * u * s.x2 for u, s in zip((ua, ub), v.channels))  # |grad n_s|^2/n^(8/3)
     inner = 2.0 * C_F * (ua + ub) + (47.0 - 7.0 * delta) / 18.0 * x2
     inner = inner - (2.5 - delta / 18.0) * (xa + xb) - (delta - 11.0) / 9.0 * (ya * xa + yb * xb)
     outer = 2.0 / 3.0 * (xa + xb - x2) - ya * ya * xb - yb * yb * xa

@@ -18,8 +18,7 @@ T2 = pi / (16.0 * (3.0 * pi**2) ** (1 / 3))  # t^2 = T2 |grad n|^2 / (phi^2 n^(7
 
 def t_squared(t: Total, phi2: Array | float) -> Float[Array, " g"]:
     """t^2 = [|grad n| / (2 phi k_s n)]^2, k_s = sqrt(4 k_F / pi) (doi:10.1103/PhysRevLett.77.3865)."""
-    r2 = t.r * t.r
-    return T2 * t.sigma * (r2 * r2) * (r2 * t.r) / phi2
+    return T2 * t.x2 * t.c / phi2
 
 
 def gradient_term(eps: Array, t2: Array, gamma_phi3: Array | float, b: Array | float) -> Array:
@@ -40,11 +39,10 @@ def pbe_per_electron(t: Total, beta=BETA, gamma=GAMMA) -> Float[Array, " g"]:
 
 def pbe_per_electron_polarised(v: Channel, beta=BETA, gamma=GAMMA) -> Float[Array, " g"]:
     """PBE correlation energy per electron of one spin channel alone, eps(n_s, 0)."""
-    rs = RS * v.r
+    rs = RS / v.c
     p = 1.0 / TWO_CBRT  # phi(1)
     eps = pw92_polarised(rs, jnp.sqrt(rs))
-    r2 = v.r * v.r
-    t2 = T2 * v.sigma * (r2 * r2) * (r2 * v.r) / p**2
+    t2 = T2 * v.x2 * v.c / p**2
     return eps + gradient_term(eps, t2, gamma * p**3, beta / gamma)
 
 

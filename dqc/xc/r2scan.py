@@ -21,7 +21,7 @@ from dqc.xc.scan import (
     h1_x,
     inverse_fourth_root,
 )
-from dqc.xc.variables import Channel, Total, Variables, phi
+from dqc.xc.variables import RS, Channel, Total, Variables, phi
 
 # f(alpha) on 0 <= alpha <= 2.5 as a polynomial, ascending powers (Table S1)
 F_X = (1.0, -0.667, -0.4445555, -0.663086601049, 1.451297044490, -0.887998041597, 0.234528941479, -0.023185843322)
@@ -65,7 +65,7 @@ def _lsda(t: Total) -> tuple[Array, Array, Array, Array]:
         return eps_lda0(rs, jnp.sqrt(rs)) * g_c(t)
 
     def one(rs):
-        return pw92_per_electron(t._replace(rs=rs))
+        return pw92_per_electron(t._replace(r=rs / RS))
 
     ones = jnp.ones_like(t.rs)
     return (*jax.jvp(zero, (t.rs,), (ones,)), *jax.jvp(one, (t.rs,), (ones,)))

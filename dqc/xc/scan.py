@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 from dqc.xc.elementary import log1p
 from dqc.xc.lda import pw92_per_electron, uniform_exchange
 from dqc.xc.pbe import BETA, GAMMA, t_squared
-from dqc.xc.variables import TWO_CBRT, Channel, Total, Variables, f_zeta, phi
+from dqc.xc.variables import TWO_CBRT, Channel, Total, Variables, f_zeta, one_minus_zeta2, phi, zeta2
 
 MU = 10.0 / 81.0
 H0X = 1.174
@@ -60,9 +60,10 @@ def scan_exchange(v: Channel, *, c1=0.667, c2=0.8, d=1.24, k1=0.065) -> Float[Ar
 
 def alpha_uniform(t: Total) -> Array | float:
     """tau_unif(zeta)/tau_unif(0) = [(1 + zeta)^(5/3) + (1 - zeta)^(5/3)] / 2."""
-    if t.zeta is None:
+    if t.closed:
         return 1.0
-    return 0.5 * ((1.0 + t.zeta) * t.up * t.up + (1.0 - t.zeta) * t.dn * t.dn)
+    za, zb = t.fractions
+    return 0.5 * (za * t.up * t.up + zb * t.dn * t.dn)
 
 
 def inverse_fourth_root(y: Array) -> Array:
@@ -77,11 +78,11 @@ def eps_lda0(rs: Array, root: Array) -> Array:
 
 def g_c(t: Total) -> Array | float:
     """G_c(zeta) = {1 - 2.363 (2^(1/3) - 1) f(zeta)} (1 - zeta^12); exactly zero at zeta = 1."""
-    if t.zeta is None:
+    if t.closed:
         return 1.0
-    z2 = t.zeta * t.zeta
+    z2 = zeta2(t)
     z4 = z2 * z2
-    one_minus_z12 = t.one_minus_zeta2 * (1.0 + z2) * (1.0 + z4 + z4 * z4)
+    one_minus_z12 = one_minus_zeta2(t) * (1.0 + z2) * (1.0 + z4 + z4 * z4)
     return (1.0 - G_C * (TWO_CBRT - 1.0) * f_zeta(t)) * one_minus_z12
 
 

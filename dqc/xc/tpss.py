@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from dqc.xc.lda import uniform_exchange
 from dqc.xc.pbe import BETA, pbe_per_electron, pbe_per_electron_polarised
-from dqc.xc.variables import Channel, Total, Variables
+from dqc.xc.variables import Channel, Total, Variables, zeta2
 
 XI2 = 1.0 / (4.0 * (3.0 * pi**2) ** (2 / 3))  # xi^2 = XI2 |grad zeta|^2 / n^(2/3)
 
@@ -46,17 +46,17 @@ def tpss_exchange(
 def _c_of_zeta_xi(t: Total, channels: tuple[Channel, ...], c0) -> Array:
     """C(zeta, xi) = C(zeta, 0) / {1 + xi^2 [(1 + zeta)^(-4/3) + (1 - zeta)^(-4/3)]/2}^4, Eqs. 13 and 14."""
     up, dn = channels
-    za, zb = 1.0 + t.zeta, 1.0 - t.zeta
-    s_ab = 0.5 * (t.sigma - up.sigma - dn.sigma)
-    r2 = t.r * t.r
-    gradient = zb * zb * up.sigma - 2.0 * t.one_minus_zeta2 * s_ab + za * za * dn.sigma
-    xi2 = XI2 * gradient * (r2 * r2) * (r2 * r2)
+    za, zb = t.fractions
+    u2, d2 = t.up * t.up, t.dn * t.dn
+    # |grad n_s|^2 / n^(8/3), and |grad zeta|^2 / n^(2/3) from them
+    xa, xb = (2.0 ** (-8 / 3) * (u * u) * (u * u) * s.x2 for u, s in zip((u2, d2), channels))
+    xi2 = XI2 * (zb * zb * xa - za * zb * (t.x2 - xa - xb) + za * za * xb)
     both = up.live & dn.live
     # where one spin is empty the bracket is infinite, and C = 0 unless zeta is constant
     ua, ub = jnp.where(both, t.up, 1.0), jnp.where(both, t.dn, 1.0)
     bracket = 0.5 * (1.0 / (ua * ua * ua * ua) + 1.0 / (ub * ub * ub * ub))
     d = 1.0 / (1.0 + jnp.where(both, xi2 * bracket, 0.0))
-    z2 = t.zeta * t.zeta
+    z2 = zeta2(t)
     c = c0[0] + z2 * (c0[1] + z2 * (c0[2] + z2 * c0[3]))
     return c * (d * d) * (d * d)
 
@@ -73,14 +73,14 @@ def tpss_correlation(
     z2 = z * z
     eps = pbe_per_electron(t, beta)
     alone = [pbe_per_electron_polarised(s, beta) for s in v.channels]
-    if t.zeta is None:
+    if t.closed:
         c = c0[0]
         largest = jnp.where(alone[0] > eps, alone[0], eps)
     else:
         c = _c_of_zeta_xi(t, v.channels, c0)
-        fractions = (0.5 * (1.0 + t.zeta), 0.5 * (1.0 - t.zeta))
+        fractions = t.fractions
         largest = sum(
-            y * jnp.where(s.live & (a > eps), a, eps) for y, s, a in zip(fractions, v.channels, alone)
+            0.5 * y * jnp.where(s.live & (a > eps), a, eps) for y, s, a in zip(fractions, v.channels, alone)
         )
     eps = eps * (1.0 + c * z2) - (1.0 + c) * z2 * largest
     return t.n * eps * (1.0 + d * eps * z2 * z)

@@ -3,6 +3,10 @@
 Where a density is below :func:`floor` it is replaced by 1 before any power or logarithm is taken, and
 every contribution of that point (or of that spin channel) is replaced by zero afterwards. Value and all
 derivatives are then finite on vacuum, for an empty spin channel and at full polarisation.
+
+Everything is a function of the cube roots of the densities and of three quotients, ``x2``, ``T`` and the
+spin fractions ``up`` and ``dn``. XLA on the CPU copies cheap producers into each of their consumers, but
+stores what a division or a root made: potentials that end in a division are computed once.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ from math import pi
 from typing import NamedTuple
 
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Bool, Float
 
 from dqc.xc.elementary import cbrt
@@ -33,29 +38,46 @@ class Channel(NamedTuple):
     """One spin channel; n_s here is a spin density, and s, T are those of the density 2 n_s."""
 
     live: Bool[Array, " g"]  # the channel is not empty
-    n: Float[Array, " g"]  # n_s, or 1 where it is empty
-    c: Float[Array, " g"]  # n_s^(1/3)
-    r: Float[Array, " g"]  # n_s^(-1/3)
-    sigma: Float[Array, " g"] | None  # |grad n_s|^2
-    s2: Float[Array, " g"] | None  # s^2
+    c: Float[Array, " g"]  # n_s^(1/3), or 1 where it is empty
+    x2: Float[Array, " g"] | None  # |grad n_s|^2 / n_s^(8/3)
     T: Float[Array, " g"] | None  # tau / tau_unif; alpha = T - 5 s^2 / 3
+
+    @property
+    def s2(self) -> Float[Array, " g"]:
+        return S2_SPIN * self.x2
 
 
 class Total(NamedTuple):
-    """Both spins together, for correlation. ``up`` is None when the shells are closed (zeta = 0)."""
+    """Both spins together, for correlation; ``up`` and ``dn`` are None when the shells are closed."""
 
     live: Bool[Array, " g"]
-    n: Float[Array, " g"]  # n, or 1 where it is empty
-    c: Float[Array, " g"]  # n^(1/3)
+    c: Float[Array, " g"]  # n^(1/3), or 1 where it is empty
     r: Float[Array, " g"]  # n^(-1/3)
-    rs: Float[Array, " g"]
-    zeta: Float[Array, " g"] | None  # None when closed
-    one_minus_zeta2: Float[Array, " g"] | None  # 1 - zeta^2 = 4 n_up n_dn / n^2
     up: Float[Array, " g"] | None  # (1 + zeta)^(1/3)
     dn: Float[Array, " g"] | None  # (1 - zeta)^(1/3)
-    sigma: Float[Array, " g"] | None  # |grad n|^2
-    s2: Float[Array, " g"] | None
+    x2: Float[Array, " g"] | None  # |grad n|^2 / n^(8/3)
     T: Float[Array, " g"] | None  # tau / tau_unif(zeta = 0)
+
+    @property
+    def closed(self) -> bool:
+        return self.up is None
+
+    @property
+    def n(self) -> Float[Array, " g"]:
+        return self.c * self.c * self.c
+
+    @property
+    def rs(self) -> Float[Array, " g"]:
+        return RS * self.r
+
+    @property
+    def s2(self) -> Float[Array, " g"]:
+        return S2_TOTAL * self.x2
+
+    @property
+    def fractions(self) -> tuple[Float[Array, " g"], Float[Array, " g"]]:
+        """1 + zeta and 1 - zeta."""
+        return self.up * self.up * self.up, self.dn * self.dn * self.dn
 
 
 class Variables(NamedTuple):
@@ -71,55 +93,63 @@ def variables(features: Features) -> Variables:
     With ``closed_shell`` both rows are averaged, so that the derivatives with respect to the rows are
     those of the general path for tangents that are themselves closed-shell, shared equally.
     """
-    rho, grad, tau = features.rho, features.grad, features.tau
+    n, sigma, tau = _invariants(features)
     if features.closed_shell:
-        half = channel(
-            0.5 * (rho[0] + rho[1]),
-            None if grad is None else _norm2(0.5 * (grad[0] + grad[1])),
-            None if tau is None else 0.5 * (tau[0] + tau[1]),
-        )
-        return Variables((half,), _closed(half))
-    a, b = (
-        channel(rho[i], None if grad is None else _norm2(grad[i]), None if tau is None else tau[i])
-        for i in (0, 1)
-    )
-    sigma = None if grad is None else _norm2(grad[0] + grad[1])
-    return Variables((a, b), _open(rho, sigma, tau, a, b))
+        half = _channel(0.5 * n[2], _scale(0.25, sigma[2]), _scale(0.5, tau[2]))
+        x2 = _scale(TWO_CBRT**-2, half.x2)  # 4 / 2^(8/3)
+        total = Total(half.live, TWO_CBRT * half.c, 1.0 / (TWO_CBRT * half.c), None, None, x2, half.T)
+        return Variables((half,), total)
+    a, b = (_channel(n[i], sigma[i], tau[i]) for i in (0, 1))
+    live = n[2] > floor(n[2].dtype)
+    c = cbrt(jnp.where(live, n[2], 1.0))
+    up, dn = (jnp.where(x.live, TWO_CBRT * x.c / c, 0.0) for x in (a, b))
+    total = Total(live, c, 1.0 / c, up, dn, _x2(sigma[2], c), _quotient(tau[2], c, TAU_UNIFORM_TOTAL))
+    return Variables((a, b), total)
 
 
-def _norm2(v: Float[Array, "x g"]) -> Float[Array, " g"]:
-    return v[0] * v[0] + v[1] * v[1] + v[2] * v[2]
+def _invariants(features: Features) -> tuple[list, list, list]:
+    """Density, |gradient|^2 and tau of spin up, of spin down, and of both together."""
+    n = _rows(features.rho)
+    n = [*n, n[0] + n[1]]
+    sigma: list = [None, None, None]
+    if features.grad is not None:
+        up, dn = (_rows(g) for g in _rows(features.grad))
+        sigma = [_norm2(up), _norm2(dn), _norm2(tuple(a + b for a, b in zip(up, dn)))]
+    tau: list = [None, None, None]
+    if features.tau is not None:
+        tau = _rows(features.tau)
+        tau = [*tau, tau[0] + tau[1]]
+    return n, sigma, tau
 
 
-def channel(n: Array, sigma: Array | None, tau: Array | None) -> Channel:
-    """The variables of one spin channel from its density, |gradient|^2 and kinetic energy density."""
+def _rows(x: Float[Array, "s *g"]) -> list[Float[Array, "*g"]]:
+    """The rows of x. The transpose is one concatenation; that of indexing is a sum of paddings."""
+    return [lax.squeeze(row, (0,)) for row in lax.split(x, (1,) * x.shape[0], axis=0)]
+
+
+def _norm2(v: list[Array] | tuple[Array, ...]) -> Array:
+    return v[0] * v[0] + v[1] * v[1] + v[2] * v[2]  # a reduction would not fuse
+
+
+def _scale(factor: float, x: Array | None) -> Array | None:
+    return None if x is None else factor * x
+
+
+def _x2(sigma: Array | None, c: Array) -> Array | None:
+    c2 = c * c
+    c4 = c2 * c2
+    return None if sigma is None else sigma / (c4 * c4)
+
+
+def _quotient(tau: Array | None, c: Array, uniform: float) -> Array | None:
+    c2 = c * c
+    return None if tau is None else tau / (uniform * c2 * c2 * c)
+
+
+def _channel(n: Array, sigma: Array | None, tau: Array | None) -> Channel:
     live = n > floor(n.dtype)
-    n = jnp.where(live, n, 1.0)
-    c, r = cbrt(n)
-    r2 = r * r
-    s2 = None if sigma is None else S2_SPIN * sigma * (r2 * r2) * (r2 * r2)
-    T = None if tau is None else tau * (r2 * r2 * r) / TAU_UNIFORM_SPIN
-    return Channel(live, n, c, r, sigma, s2, T)
-
-
-def _closed(half: Channel) -> Total:
-    n, c, r = 2.0 * half.n, TWO_CBRT * half.c, half.r / TWO_CBRT
-    sigma = None if half.sigma is None else 4.0 * half.sigma
-    return Total(half.live, n, c, r, RS * r, None, None, None, None, sigma, half.s2, half.T)
-
-
-def _open(rho: Array, sigma: Array | None, tau: Array | None, a: Channel, b: Channel) -> Total:
-    n = rho[0] + rho[1]
-    live = n > floor(n.dtype)
-    n = jnp.where(live, n, 1.0)
-    c, r = cbrt(n)
-    r2 = r * r
-    r3 = r2 * r
-    na, nb = (jnp.where(x.live, x.n, 0.0) for x in (a, b))
-    up, dn = (jnp.where(x.live, TWO_CBRT * x.c * r, 0.0) for x in (a, b))
-    s2 = None if sigma is None else S2_TOTAL * sigma * (r2 * r2) * (r2 * r2)
-    T = None if tau is None else (tau[0] + tau[1]) * (r3 * r2) / TAU_UNIFORM_TOTAL
-    return Total(live, n, c, r, RS * r, (na - nb) * r3, 4.0 * na * nb * (r3 * r3), up, dn, sigma, s2, T)
+    c = cbrt(jnp.where(live, n, 1.0))
+    return Channel(live, c, _x2(sigma, c), _quotient(tau, c, TAU_UNIFORM_SPIN))
 
 
 def f_zeta(t: Total) -> Float[Array, " g"]:
@@ -129,6 +159,19 @@ def f_zeta(t: Total) -> Float[Array, " g"]:
     return (up2 * up2 + dn2 * dn2 - 2.0) / (2.0 ** (4 / 3) - 2.0)
 
 
+def zeta2(t: Total) -> Float[Array, " g"]:
+    """zeta^2."""
+    za, zb = t.fractions
+    zeta = 0.5 * (za - zb)
+    return zeta * zeta
+
+
+def one_minus_zeta2(t: Total) -> Float[Array, " g"]:
+    """1 - zeta^2 = (1 + zeta)(1 - zeta), exactly zero at full polarisation."""
+    za, zb = t.fractions
+    return za * zb
+
+
 def phi(t: Total) -> Float[Array, " g"] | float:
     """phi(zeta) = [(1 + zeta)^(2/3) + (1 - zeta)^(2/3)] / 2."""
-    return 1.0 if t.up is None else 0.5 * (t.up * t.up + t.dn * t.dn)
+    return 1.0 if t.closed else 0.5 * (t.up * t.up + t.dn * t.dn)
