@@ -115,7 +115,7 @@ def _table(molecule: Molecule, results: dict[str, Any], timings: Timings) -> str
         rows.append(("<S^2>", f"{results['spin_square']:.6f} (pure spin state: {S * (S + 1):.2f})"))
     mu = results["dipole_debye"]
     origin = " about the origin" if molecule.charge else ""
-    components = ", ".join(f"{component:.4f}" for component in mu)
+    components = ", ".join(f"{component + 0.0:.4f}" for component in np.round(mu, 4))
     rows.append(("dipole", f"{np.linalg.norm(mu):.4f} D ({components}){origin}"))
     rows += [("", "")]
     rows += [(f"time, {name}", f"{timings[name]:.2f} s") for name in ("set-up", "compile", "SCF")]

@@ -1,4 +1,4 @@
-"""The pieces of ``dqc energy`` that need no molecule."""
+"""What ``dqc energy`` adds to the library: live printing, driven by a step that is compiled once."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
+import jax
 import pytest
 
+import dqc
 from dqc.commands.energy import _printed
+from dqc.scf import iterate
 from dqc.solution import Solution
 
 
@@ -35,3 +38,13 @@ def test_each_iteration_is_printed_before_the_next_begins(capsys: pytest.Capture
         yield solution
 
     assert _printed(steps()) is solution
+
+
+def test_later_iterations_compile_nothing() -> None:
+    xc = dqc.functional("hf")
+    steps = iterate(dqc.build(dqc.Molecule.from_string("He 0 0 0; H 0 0 0.8", charge=1), "6-31g", xc=xc), xc)
+    next(steps)
+    compiled: list[str] = []
+    jax.monitoring.register_event_duration_secs_listener(lambda event, _, **__: compiled.append(event))
+    next(steps)
+    assert [event for event in compiled if "compile" in event] == []
