@@ -11,9 +11,11 @@ stores what a division or a root made: potentials that end in a division are com
 
 from __future__ import annotations
 
+from functools import partial
 from math import pi
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
@@ -93,42 +95,58 @@ def variables(features: Features) -> Variables:
     With ``closed_shell`` both rows are averaged, so that the derivatives with respect to the rows are
     those of the general path for tangents that are themselves closed-shell, shared equally.
     """
-    n, sigma, tau = _invariants(features)
+    rho, grad, tau = features.rho, features.grad, features.tau
+    n = _combine(rho, (1.0, 1.0))
+    sigma = None if grad is None else _norm2(_combine(grad, (1.0, 1.0)))
+    t = None if tau is None else _combine(tau, (1.0, 1.0))
+    live, c = n > floor(n.dtype), _cube_root(n)
+    x2, T = _x2(sigma, c), _quotient(t, c, TAU_UNIFORM_TOTAL)
     if features.closed_shell:
-        half = _channel(0.5 * n[2], _scale(0.25, sigma[2]), _scale(0.5, tau[2]))
-        x2 = _scale(TWO_CBRT**-2, half.x2)  # 4 / 2^(8/3)
-        total = Total(half.live, TWO_CBRT * half.c, 1.0 / (TWO_CBRT * half.c), None, None, x2, half.T)
-        return Variables((half,), total)
-    a, b = (_channel(n[i], sigma[i], tau[i]) for i in (0, 1))
-    live = n[2] > floor(n[2].dtype)
-    c = cbrt(jnp.where(live, n[2], 1.0))
+        half = Channel(live, c / TWO_CBRT, _scale(TWO_CBRT**2, x2), T)
+        return Variables((half,), Total(live, c, 1.0 / c, None, None, x2, T))
+    a, b = (_channel(rho, grad, tau, spin) for spin in ((1.0, 0.0), (0.0, 1.0)))
     up, dn = (jnp.where(x.live, TWO_CBRT * x.c / c, 0.0) for x in (a, b))
-    total = Total(live, c, 1.0 / c, up, dn, _x2(sigma[2], c), _quotient(tau[2], c, TAU_UNIFORM_TOTAL))
-    return Variables((a, b), total)
+    return Variables((a, b), Total(live, c, 1.0 / c, up, dn, x2, T))
 
 
-def _invariants(features: Features) -> tuple[list, list, list]:
-    """Density, |gradient|^2 and tau of spin up, of spin down, and of both together."""
-    n = _rows(features.rho)
-    n = [*n, n[0] + n[1]]
-    sigma: list = [None, None, None]
-    if features.grad is not None:
-        up, dn = (_rows(g) for g in _rows(features.grad))
-        sigma = [_norm2(up), _norm2(dn), _norm2(tuple(a + b for a, b in zip(up, dn)))]
-    tau: list = [None, None, None]
-    if features.tau is not None:
-        tau = _rows(features.tau)
-        tau = [*tau, tau[0] + tau[1]]
-    return n, sigma, tau
+def _channel(rho: Array, grad: Array | None, tau: Array | None, spin: tuple[float, float]) -> Channel:
+    n = _combine(rho, spin)
+    sigma = None if grad is None else _norm2(_combine(grad, spin))
+    tau = None if tau is None else _combine(tau, spin)
+    c = _cube_root(n)
+    return Channel(n > floor(n.dtype), c, _x2(sigma, c), _quotient(tau, c, TAU_UNIFORM_SPIN))
 
 
-def _rows(x: Float[Array, "s *g"]) -> list[Float[Array, "*g"]]:
-    """The rows of x. The transpose is one concatenation; that of indexing is a sum of paddings."""
-    return [lax.squeeze(row, (0,)) for row in lax.split(x, (1,) * x.shape[0], axis=0)]
+@partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _combine(x: Float[Array, "s *g"], weights: tuple[float, ...]) -> Float[Array, "*g"]:
+    """sum_s weights_s x_s. Slices and sums are fast forwards, but their transposes are paddings, which
+    XLA evaluates without vector instructions; the transpose of a product with a vector is a broadcast."""
+    terms = [x[s] if w == 1.0 else w * x[s] for s, w in enumerate(weights) if w != 0.0]
+    return sum(terms[1:], terms[0])
 
 
-def _norm2(v: list[Array] | tuple[Array, ...]) -> Array:
-    return v[0] * v[0] + v[1] * v[1] + v[2] * v[2]  # a reduction would not fuse
+@_combine.defjvp
+def _combine_jvp(weights, primals, tangents):
+    (x,), (dx,) = primals, tangents
+    w = jnp.asarray(weights, x.dtype).reshape(-1, *(1,) * (x.ndim - 1))
+    return _combine(x, weights), jnp.sum(w * dx, axis=0)
+
+
+@jax.custom_jvp
+def _cube_root(n: Float[Array, " g"]) -> Float[Array, " g"]:
+    """n^(1/3), or the constant 1 below the floor."""
+    return cbrt(jnp.where(n > floor(n.dtype), n, 1.0))
+
+
+@_cube_root.defjvp
+def _cube_root_jvp(primals, tangents):
+    (n,), (dn,) = primals, tangents
+    c = _cube_root(n)
+    return c, jnp.where(n > floor(n.dtype), dn / (3.0 * (c * c)), 0.0)
+
+
+def _norm2(v: Float[Array, "x g"]) -> Float[Array, " g"]:
+    return _combine(v * v, (1.0, 1.0, 1.0))
 
 
 def _scale(factor: float, x: Array | None) -> Array | None:
@@ -144,12 +162,6 @@ def _x2(sigma: Array | None, c: Array) -> Array | None:
 def _quotient(tau: Array | None, c: Array, uniform: float) -> Array | None:
     c2 = c * c
     return None if tau is None else tau / (uniform * c2 * c2 * c)
-
-
-def _channel(n: Array, sigma: Array | None, tau: Array | None) -> Channel:
-    live = n > floor(n.dtype)
-    c = cbrt(jnp.where(live, n, 1.0))
-    return Channel(live, c, _x2(sigma, c), _quotient(tau, c, TAU_UNIFORM_SPIN))
 
 
 def f_zeta(t: Total) -> Float[Array, " g"]:
