@@ -78,7 +78,7 @@ def build(
     system = System(
         charges=mole.atom_charges().astype(float),
         coords=np.asarray(mole.atom_coords()),  # type: ignore[arg-type]
-        nuclear_repulsion=np.asarray(mole.energy_nuc()),  # type: ignore[arg-type]
+        nuclear_repulsion=np.asarray(mole.energy_nuc(), float),  # type: ignore[arg-type]
         screening=libcint.atomic_potential(mole),  # type: ignore[arg-type]
         atomic_density=libcint.atomic_density(mole),  # type: ignore[arg-type]
         repulsion=repulsion,

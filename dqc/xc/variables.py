@@ -105,7 +105,9 @@ def variables(features: Features) -> Variables:
         half = Channel(live, c / TWO_CBRT, _scale(TWO_CBRT**2, x2), T)
         return Variables((half,), Total(live, c, 1.0 / c, None, None, x2, T))
     a, b = (_channel(rho, grad, tau, spin) for spin in ((1.0, 0.0), (0.0, 1.0)))
-    up, dn = (jnp.where(x.live, TWO_CBRT * x.c / c, 0.0) for x in (a, b))
+    # Two spins below the floor can sum to a density above it: such a point is empty as well.
+    live = a.live | b.live
+    up, dn = (jnp.where(x.live, TWO_CBRT * x.c / c, jnp.where(live, 0.0, 1.0)) for x in (a, b))
     return Variables((a, b), Total(live, c, 1.0 / c, up, dn, x2, T))
 
 
