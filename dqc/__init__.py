@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from dqc.molecule import Molecule as Molecule
     from dqc.scf import scf as scf
     from dqc.solution import Solution as Solution
+    from dqc.storage import load as load
+    from dqc.storage import save as save
     from dqc.system import System as System
     from dqc.system import build as build
     from dqc.xc.features import Features as Features
@@ -33,6 +35,8 @@ _HOME = {
     "System": "dqc.system",
     "build": "dqc.system",
     "functional": "dqc.xc.names",
+    "load": "dqc.storage",
+    "save": "dqc.storage",
     "scf": "dqc.scf",
 }
 

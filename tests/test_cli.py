@@ -84,6 +84,11 @@ def test_energy_is_that_of_the_library(h2: str, tmp_path: Path) -> None:
     assert record["homo"] == pytest.approx(float(solution.mo_energy[0, 0]), abs=1e-12)
 
 
+def test_the_system_is_saved(h2: str, tmp_path: Path) -> None:
+    assert energy(h2, "--save", str(tmp_path / "h2.system")) == 0
+    assert dqc.load(tmp_path / "h2.system").overlap.shape == (2, 2)
+
+
 def test_an_unrestricted_run_prints_the_spin(h2: str, capsys: pytest.CaptureFixture) -> None:
     assert energy(h2, "--charge", "1", "--spin", "1") == 0
     assert "<S^2>                0.750000 (pure spin state: 0.75)" in capsys.readouterr().out

@@ -23,6 +23,7 @@ from dqc.properties.frontier import frontier
 from dqc.properties.spin_square import spin_square
 from dqc.scf import State, iterate
 from dqc.solution import Solution
+from dqc.storage import save
 from dqc.system import System, build
 from dqc.xc.names import functional
 
@@ -37,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
         xc = functional(arguments.xc)
         system = jax.block_until_ready(build(molecule, xc=xc, **_build_options(arguments)))
     if arguments.save:
-        dqc.save(system, arguments.save)
+        save(system, arguments.save)
     print(_title(molecule, system, arguments))
     with timings.phase("SCF"):
         solution = jax.block_until_ready(_printed(iterate(system, xc, **_scf_options(arguments))))

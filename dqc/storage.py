@@ -1,0 +1,126 @@
+"""A ``System`` as one file, so that a machine without PySCF can compute with it.
+
+The file is safetensors: the arrays under their paths in the tree (``repulsion.0.factor``), and the tree
+itself as JSON in the header. Values of orbitals on the grid are not written; loading computes them anew.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+import jax.numpy as jnp
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from dqc.basis import Shells
+from dqc.grid import Block, Grid
+from dqc.integrals.coulomb import Exact, Fitted
+from dqc.names import nearest
+from dqc.system import System, ao_bytes, memory_bytes, store_ao
+from dqc.types import replace
+
+FORMAT = "dqc system"
+VERSION = 1
+
+_CLASSES: dict[str, type] = {cls.__name__: cls for cls in (System, Shells, Block, Grid, Fitted, Exact)}
+_ARRAY = "array"  # stands in the tree where the file holds an array of that path
+
+
+def save(system: System, path: str | Path) -> None:
+    """Write a system to one file (in atomic units, as it is), replacing the file in one step."""
+    path = Path(path)
+    arrays: dict[str, np.ndarray] = {}
+    tree = _described(_without_ao(system), "", arrays)
+    header = {"format": FORMAT, "version": str(VERSION), "units": "atomic", "tree": json.dumps(tree)}
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        save_file(arrays, partial, metadata=header)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def load(path: str | Path, ao: Literal["auto", "stored", "recomputed"] = "auto") -> System:
+    """Read a system that :func:`save` wrote.
+
+    ``ao`` says, as in :func:`dqc.build`, whether values of orbitals on the grid are stored or recomputed in
+    every iteration. Raises FileNotFoundError with the nearest names, and ValueError for a file that is
+    no system, of an unknown version, incomplete, or with numbers that are not finite.
+    """
+    if ao not in ("auto", "stored", "recomputed"):
+        raise ValueError(f"ao={ao!r} is not one of 'auto', 'stored', 'recomputed'")
+    path = Path(path)
+    if not path.is_file():
+        names = (entry.name for entry in path.parent.iterdir()) if path.parent.is_dir() else ()
+        raise FileNotFoundError(f"no file {path}{nearest(path.name, names)}")
+    system = _read(path)
+    if ao == "stored" or (ao == "auto" and ao_bytes(system) < memory_bytes() / 4):
+        return store_ao(system)
+    return system
+
+
+def _read(path: Path) -> System:
+    try:
+        with safe_open(path, framework="numpy") as file:
+            header = file.metadata() or {}
+            if header.get("format") != FORMAT:
+                raise ValueError(f"{path} holds no system: write one with dqc.save(system, path)")
+            if header.get("version") != str(VERSION):
+                raise ValueError(
+                    f"{path} is of version {header.get('version')}, and this program reads version {VERSION}: save "
+                    "the system again"
+                )
+            system = _rebuilt(json.loads(header["tree"]), "", file, path)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged or no system at all ({error}): save the system again") from None
+    if not isinstance(system, System):
+        raise ValueError(f"{path} holds a {type(system).__name__}, and a System is expected")
+    return system
+
+
+def _without_ao(system: System) -> System:
+    def bare(grid: Grid | None) -> Grid | None:
+        return grid and replace(grid, blocks=tuple(replace(block, ao=None) for block in grid.blocks))
+
+    return replace(system, grid=bare(system.grid), coarse=bare(system.coarse))
+
+
+def _described(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
+    """The tree of a value as JSON; its arrays are put aside by their paths."""
+    if value is None:
+        return None
+    if isinstance(value, tuple):
+        return [_described(item, f"{name}.{number}", arrays) for number, item in enumerate(value)]
+    if type(value).__name__ in _CLASSES:
+        fields = dataclasses.fields(value)
+        parts = {f.name: _described(getattr(value, f.name), f"{name}.{f.name}", arrays) for f in fields}
+        return {"class": type(value).__name__, "fields": parts}
+    arrays[name.lstrip(".")] = np.ascontiguousarray(value).reshape(np.shape(value))
+    return _ARRAY
+
+
+def _rebuilt(tree: Any, name: str, file: Any, path: Path) -> Any:
+    if tree is None:
+        return None
+    if isinstance(tree, list):
+        return tuple(_rebuilt(item, f"{name}.{number}", file, path) for number, item in enumerate(tree))
+    if isinstance(tree, dict):
+        cls = _CLASSES[tree["class"]]
+        fields = {key: _rebuilt(item, f"{name}.{key}", file, path) for key, item in tree["fields"].items()}
+        missing = {field.name for field in dataclasses.fields(cls)} ^ set(fields)
+        if missing:
+            raise ValueError(
+                f"{path} does not fit this program's {tree['class']}: {', '.join(sorted(missing))}"
+            )
+        return cls(**fields)
+    array = file.get_tensor(name.lstrip("."))
+    if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
+        raise ValueError(
+            f"{path} holds numbers that are not finite, in {name.lstrip('.')}: save the system again"
+        )
+    return jnp.asarray(array)
