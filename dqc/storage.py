@@ -71,10 +71,8 @@ def _read(path: Path) -> System:
             if header.get("format") != FORMAT:
                 raise ValueError(f"{path} holds no system: write one with dqc.save(system, path)")
             if header.get("version") != str(VERSION):
-                raise ValueError(
-                    f"{path} is of version {header.get('version')}, and this program reads version {VERSION}: save "
-                    "the system again"
-                )
+                found = header.get("version")
+                raise ValueError(f"{path} is of version {found}, and version {VERSION} is read: save it again")
             system = _rebuilt(json.loads(header["tree"]), "", file, path)
     except SafetensorError as error:
         raise ValueError(f"{path} is damaged or no system at all ({error}): save the system again") from None
