@@ -72,7 +72,9 @@ def _read(path: Path) -> System:
                 raise ValueError(f"{path} holds no system: write one with dqc.save(system, path)")
             if header.get("version") != str(VERSION):
                 found = header.get("version")
-                raise ValueError(f"{path} is of version {found}, and version {VERSION} is read: save it again")
+                raise ValueError(
+                    f"{path} is of version {found}, and version {VERSION} is read: save it again"
+                )
             system = _rebuilt(json.loads(header["tree"]), "", file, path)
     except SafetensorError as error:
         raise ValueError(f"{path} is damaged or no system at all ({error}): save the system again") from None
