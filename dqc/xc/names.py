@@ -92,7 +92,7 @@ def functional(name: str, trainable: tuple[str, ...] = ()) -> Functional:
     try:
         return libxc.functional(name)
     except KeyError:
-        near = get_close_matches(_normal(name), known_names() + libxc.names(), n=3, cutoff=0.5)
+        near = get_close_matches(_normal(name), sorted({*known_names(), *libxc.names()}), n=3, cutoff=0.5)
         hint = f"; near it: {', '.join(near)}" if near else ""
         raise ValueError(f"unknown functional {name!r}{hint}") from None
 
