@@ -8,9 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
-from dqc.constants import BOHR_IN_ANGSTROM
+from dqc.constants import BOHR_IN_ANGSTROM, SYMBOLS
 from dqc.molecule import Molecule
+from dqc.xyz import parse_xyz
 
 WATER = """3
 {comment}
@@ -118,6 +122,20 @@ def test_to_xyz_round_trips(tmp_path: Path) -> None:
     again = Molecule.from_xyz(write(tmp_path, mol.to_xyz()))
     assert (again.symbols, again.charge, again.spin) == (mol.symbols, -1, 2)
     np.testing.assert_allclose(again.coords, mol.coords, atol=1e-11)
+
+
+@given(
+    symbol=st.sampled_from(SYMBOLS),
+    charge=st.integers(-3, 0),
+    triplet=st.booleans(),
+    position=arrays(float, 3, elements=st.floats(-100, 100)),
+)
+def test_any_atom_round_trips(symbol: str, charge: int, triplet: bool, position: np.ndarray) -> None:
+    lowest = Molecule((symbol,), [position], charge)
+    mol = Molecule((symbol,), [position], charge, lowest.spin + 2 * (triplet and lowest.n_electrons > 2))
+    geometry = parse_xyz(mol.to_xyz(), "text")
+    assert (geometry.symbols, geometry.charge, geometry.spin) == ((symbol,), charge, mol.spin)
+    np.testing.assert_allclose(np.array(geometry.positions) / BOHR_IN_ANGSTROM, mol.coords, atol=1e-11)
 
 
 def test_hill_formula() -> None:
