@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dqc.types import pytree, static
-from dqc.xc import gga, lda, lyp, pbe, r2scan, scan, tpss
+from dqc.xc import attenuated, gga, lda, lyp, pbe, r2scan, scan, tpss
 from dqc.xc.algebra import RUNGS, Algebra
 from dqc.xc.features import Features
 from dqc.xc.functional import Needs, Rung
@@ -41,6 +41,8 @@ KERNELS: dict[str, Kernel] = {
     "gga_x_pbe_r": Kernel("gga", True, gga.revpbe),
     "gga_x_rpbe": Kernel("gga", True, gga.rpbe),
     "gga_x_b88": Kernel("gga", True, gga.b88),
+    "gga_x_ityh": Kernel("gga", True, attenuated.short_range_b88),
+    "gga_x_wpbeh": Kernel("gga", True, attenuated.short_range_wpbe),
     "gga_c_pbe": Kernel("gga", False, pbe.pbe_correlation),
     "gga_c_lyp": Kernel("gga", False, lyp.lyp),
     "mgga_x_tpss": Kernel("mgga", True, tpss.tpss_exchange),

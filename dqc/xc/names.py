@@ -34,11 +34,28 @@ B3LYP5 = B3LYP._replace(  # the same with VWN's formula 5
 PBE0 = Recipe(  # doi:10.1063/1.478522
     (_exact(0.0, a0=1.0), Term("gga_x_pbe", _mix(1.0, a0=-1.0)), Term("gga_c_pbe")), (("a0", 0.25),)
 )
+CAM_B3LYP = Recipe(  # doi:10.1016/j.cplett.2004.06.011
+    (
+        _exact(0.0, alpha=1.0),
+        _exact(0.33, beta=1.0),
+        Term("gga_x_b88", _mix(1.0, alpha=-1.0, beta=-1.0)),
+        Term("gga_x_ityh", _mix(0.0, beta=1.0), (("omega", 0.33),)),
+        Term("lda_c_vwn", _mix(1.0, ac=-1.0)),
+        Term("gga_c_lyp", _mix(0.0, ac=1.0)),
+    ),
+    (("alpha", 0.19), ("beta", 0.46), ("ac", 0.81)),
+)
+LC_WPBE = Recipe(  # doi:10.1063/1.2409292
+    (Term(0.4), Term("gga_x_wpbeh", Affine(), (("omega", 0.4),)), Term("gga_c_pbe"))
+)
 
 COMPLETE: dict[str, Recipe] = {  # names of libxc functionals that hold both exchange and correlation
     "hyb_gga_xc_b3lyp": B3LYP,
     "hyb_gga_xc_pbeh": PBE0,
+    "hyb_gga_xc_cam_b3lyp": CAM_B3LYP,
+    "hyb_gga_xc_lc_wpbe": LC_WPBE,
 }
+ATTENUATED = ("gga_x_ityh", "gga_x_wpbeh")  # by themselves these names mean other omegas: left to libxc
 
 SYNONYMS: dict[str, str] = {  # names with the same meaning on either side of a comma
     "lda": "lda_x",
@@ -52,6 +69,9 @@ SYNONYMS: dict[str, str] = {  # names with the same meaning on either side of a 
     "pbe0": "hyb_gga_xc_pbeh",
     "pbe1pbe": "hyb_gga_xc_pbeh",
     "pbeh": "hyb_gga_xc_pbeh",
+    "camb3lyp": "hyb_gga_xc_cam_b3lyp",
+    "cam-b3lyp": "hyb_gga_xc_cam_b3lyp",
+    "lc-wpbe": "hyb_gga_xc_lc_wpbe",
 }
 
 PAIRS: dict[str, str] = {  # names of an exchange and a correlation functional together
@@ -99,7 +119,7 @@ def functional(name: str, trainable: tuple[str, ...] = ()) -> Functional:
 
 def known_names() -> list[str]:
     """Every single name that resolves without PySCF."""
-    return sorted({"hf", *PAIRS, *SYNONYMS, *KERNELS, *COMPLETE})
+    return sorted({"hf", *PAIRS, *SYNONYMS, *KERNELS, *COMPLETE} - {*ATTENUATED})
 
 
 def resolve(name: str) -> Recipe | None:
@@ -149,7 +169,7 @@ def _single(key: str, kind: str) -> Recipe | None:
     for full in (key, *(prefix + key for prefix in prefixes)):
         for table in (COMPLETE, KERNELS):
             found = {_squeeze(k): k for k in table}.get(_squeeze(full))
-            if found is not None and (full == key or found.startswith(tuple(prefixes))):
+            if found is not None and found not in ATTENUATED and (full == key or found.startswith(tuple(prefixes))):
                 return COMPLETE[found] if table is COMPLETE else Recipe((Term(found),))
     return None
 
