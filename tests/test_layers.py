@@ -23,7 +23,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ),  # 0 arrays, units, linear algebra, padding
     ("xyz", "molecule", "basis", "grid"),  # 1 what is computed: host-side molecule, shells, grid points
     ("integrals", "xc"),  # 2 two wings that do not know each other
-    ("system", "density"),  # 3 all arrays of one calculation; density matrix -> features
+    ("system", "density", "batch"),  # 3 all arrays of one calculation; density matrix -> features
     ("energy", "guess"),  # 4 one term a line; where the density matrix starts
     ("solution", "diis", "scf", "response", "minimiser", "variational", "orbitals"),  # 5 solvers
     ("properties", "losses"),  # 6 quantities of a solution
