@@ -6,7 +6,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 OVERLAP_THRESHOLD = 1e-9  # combinations of AOs with a smaller overlap eigenvalue are dropped
-GHOST_LEVEL = 1e4  # hartree; ghost orbitals lie here and above, one hartree apart
+
+
+def ghost_level(dtype: jnp.dtype) -> float:
+    """Ghost orbitals lie here and above, one hartree apart: high, and harmless to the precision."""
+    return 1e4 if dtype == jnp.float64 else 1e2
 
 
 def orthogonalizer(overlap: Float[Array, "n n"]) -> Float[Array, "n k"]:
@@ -24,7 +28,7 @@ def diagonalize(
 ) -> tuple[Float[Array, "s k"], Float[Array, "s n k"]]:
     """Orbital energies and orbitals of F C = S C e, dropped combinations as zero orbitals high up."""
     dropped = (X == 0).all(axis=0)
-    level = jnp.where(dropped, GHOST_LEVEL + jnp.arange(X.shape[1]), 0.0)
+    level = jnp.where(dropped, ghost_level(X.dtype) + jnp.arange(X.shape[1]), 0.0)
     values, vectors = jnp.linalg.eigh(X.T @ fock @ X + jnp.diag(level))
     return values, X @ vectors
 

@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float, Int
 from dqc import diis, minimiser
 from dqc.energy import Energies, fock
 from dqc.guess import GUESSES, starting_orbitals
-from dqc.linalg import GHOST_LEVEL, diagonalize, orthogonalizer
+from dqc.linalg import diagonalize, orthogonalizer
 from dqc.occupations import fermi
 from dqc.solution import History, Solution
 from dqc.system import System

@@ -21,7 +21,7 @@ from dqc.basis import Shells
 from dqc.grid import Block, Grid
 from dqc.integrals.coulomb import Exact, Fitted
 from dqc.names import nearest
-from dqc.system import System, ao_bytes, memory_bytes, store_ao
+from dqc.system import System, ao_bytes, memory_bytes, store_ao, strip_ao
 from dqc.types import replace
 
 FORMAT = "dqc system"
@@ -35,7 +35,7 @@ def save(system: System, path: str | Path) -> None:
     """Write a system to one file (in atomic units, as it is), replacing the file in one step."""
     path = Path(path)
     arrays: dict[str, np.ndarray] = {}
-    tree = _described(_without_ao(system), "", arrays)
+    tree = _described(strip_ao(system), "", arrays)
     header = {"format": FORMAT, "version": str(VERSION), "units": "atomic", "tree": json.dumps(tree)}
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
@@ -81,13 +81,6 @@ def _read(path: Path) -> System:
     if not isinstance(system, System):
         raise ValueError(f"{path} holds a {type(system).__name__}, and a System is expected")
     return system
-
-
-def _without_ao(system: System) -> System:
-    def bare(grid: Grid | None) -> Grid | None:
-        return grid and replace(grid, blocks=tuple(replace(block, ao=None) for block in grid.blocks))
-
-    return replace(system, grid=bare(system.grid), coarse=bare(system.coarse))
 
 
 def _described(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:

@@ -114,6 +114,15 @@ def store_ao(system: System, order: int = 1) -> System:
     return replace(system, grid=stored(system.grid), coarse=stored(system.coarse))
 
 
+def strip_ao(system: System) -> System:
+    """The same system without stored AO values: they are recomputed in every iteration."""
+
+    def stripped(grid: Grid | None) -> Grid | None:
+        return grid and replace(grid, blocks=tuple(replace(b, ao=None) for b in grid.blocks))
+
+    return replace(system, grid=stripped(system.grid), coarse=stripped(system.coarse))
+
+
 @partial(jax.jit, static_argnames="order")
 def block_ao(
     basis: Basis, coords: Float[Array, "a x"], block: Block, order: int
