@@ -13,9 +13,17 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dqc.batch import bucket as bucket
+    from dqc.batch import common_shape as common_shape
+    from dqc.batch import pad as pad
+    from dqc.batch import padding_waste as padding_waste
+    from dqc.batch import stack as stack
+    from dqc.batch import unstack as unstack
     from dqc.molecule import Molecule as Molecule
+    from dqc.scf import iterate as iterate
     from dqc.scf import scf as scf
     from dqc.solution import Solution as Solution
+    from dqc.stability import stability as stability
     from dqc.storage import load as load
     from dqc.storage import save as save
     from dqc.system import System as System
@@ -33,11 +41,19 @@ _HOME = {
     "Needs": "dqc.xc.functional",
     "Solution": "dqc.solution",
     "System": "dqc.system",
+    "bucket": "dqc.batch",
     "build": "dqc.system",
+    "common_shape": "dqc.batch",
     "functional": "dqc.xc.names",
+    "iterate": "dqc.scf",
     "load": "dqc.storage",
+    "pad": "dqc.batch",
+    "padding_waste": "dqc.batch",
     "save": "dqc.storage",
     "scf": "dqc.scf",
+    "stability": "dqc.stability",
+    "stack": "dqc.batch",
+    "unstack": "dqc.batch",
 }
 
 __version__ = "0.1.0"

@@ -17,6 +17,7 @@ from dqc.types import pytree, replace
 MEMORY = 8
 LARGEST_ROTATION = 0.4  # radians, for any pair of orbitals in one step
 SUFFICIENT_DECREASE = 1e-4
+SMALLEST_GAP = 0.2  # hartree, in the preconditioner
 
 
 @pytree
@@ -107,6 +108,22 @@ def _inverse_hessian(
 
     q, a = jax.lax.scan(newest_first, gradient, (places, used))
     return jax.lax.scan(oldest_first, q / curvature, (places, used, a), reverse=True)[0]
+
+
+def orbital_gradient(
+    orbitals: Float[Array, "s n k"], fock: Float[Array, "s n n"], occupations: Float[Array, "s i"]
+) -> tuple[Float[Array, "s k k"], Float[Array, "s k k"]]:
+    """dE/dK_pq = 2 (C^T F C)_pq (f_q - f_p) for C exp(K), and a positive diagonal of the Hessian.
+
+    The diagonal is that of fixed F, 2 (F_pp - F_qq) (f_q - f_p), kept away from zero.
+    """
+    f = jnp.pad(occupations, ((0, 0), (0, orbitals.shape[2] - occupations.shape[1])))
+    in_orbitals = orbitals.transpose(0, 2, 1) @ fock @ orbitals
+    difference = f[:, None, :] - f[:, :, None]
+    level = jnp.diagonal(in_orbitals, axis1=1, axis2=2)
+    gap = jnp.maximum(jnp.abs(level[:, :, None] - level[:, None, :]), SMALLEST_GAP)
+    curvature = jnp.where(difference == 0, 1.0, 2.0 * jnp.abs(difference) * gap)
+    return 2.0 * in_orbitals * difference, curvature
 
 
 def inner(a: Float[Array, "s k k"], b: Float[Array, "s k k"]) -> Float[Array, ""]:

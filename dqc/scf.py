@@ -128,7 +128,8 @@ def _prepare(
             f"occupations of shape {rows.shape} should be (1, i) or (2, i) with i at most the "
             f"{system.overlap.shape[0]} orbitals of the basis."
         )
-    if moments is not None and unrestricted is None:
+    density = None if isinstance(guess, str) else jnp.asarray(guess, float)
+    if unrestricted is None and (moments is not None or (density is not None and density.shape[0] == 2)):
         unrestricted = True
     if unrestricted and rows.shape[0] == 1:
         rows = jnp.concatenate([rows, rows]) / 2
@@ -140,7 +141,6 @@ def _prepare(
         raise ValueError("moments= need two spins: leave out unrestricted=False.")
     method = Method(max_iterations, smearing is not None, guess if isinstance(guess, str) else None)
     controls = Controls(*(jnp.asarray(x, float) for x in (tolerance, level_shift, damping, smearing or 0.0)))
-    density = None if isinstance(guess, str) else jnp.asarray(guess, float)
     moments = None if moments is None else jnp.asarray(moments, float)
     return method, system, xc, controls, rows, density, moments
 
@@ -276,17 +276,10 @@ def _diagonalise(method: Method, system: System, controls: Controls, X, error, s
 
 
 def _descend(state: State) -> State:
-    """A step of direct minimisation: E(C exp K), dE/dK_pq = 2 (C^T F C)_pq (f_q - f_p)."""
-    C, F = state.orbitals, state.fock
-    f = jnp.pad(state.occupations, ((0, 0), (0, C.shape[2] - state.occupations.shape[1])))
-    in_orbitals = C.transpose(0, 2, 1) @ F @ C
-    difference = f[:, None, :] - f[:, :, None]
-    level = jnp.diagonal(in_orbitals, axis1=1, axis2=2)
-    gap = level[:, :, None] - level[:, None, :]
-    curvature = 2.0 * jnp.abs(difference) * jnp.maximum(jnp.abs(gap), 0.2)
-    curvature = jnp.where(difference == 0, 1.0, curvature)
+    """A step of direct minimisation."""
+    gradient, curvature = minimiser.orbital_gradient(state.orbitals, state.fock, state.occupations)
     descent, orbitals = minimiser.advance(
-        state.descent, C, state.energies.total, 2.0 * in_orbitals * difference, curvature
+        state.descent, state.orbitals, state.energies.total, gradient, curvature
     )
     return replace(state, descent=descent, orbitals=orbitals)
 
