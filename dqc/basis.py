@@ -48,10 +48,11 @@ def pyscf_mole(
     from pyscf import gto
 
     elements = sorted(set(molecule.symbols))
-    names = basis if isinstance(basis, Mapping) else dict.fromkeys(elements, basis)
+    names = dict(basis) if isinstance(basis, Mapping) else dict.fromkeys(elements, basis)
     if missing := [e for e in elements if e not in names]:
         raise ValueError(
-            f"The basis dictionary has no entry for {', '.join(missing)}; it has {', '.join(names) or 'none'}."
+            f"The basis dictionary has no entry for {', '.join(missing)}; "
+            f"it has {', '.join(names) or 'none'}."
         )
     shells = {e: load_basis(names[e], e) if isinstance(names[e], str) else names[e] for e in elements}
     if ecp == "auto":
@@ -80,7 +81,8 @@ def load_basis(name: str, element: str) -> list:
     plain = gto.basis._format_basis_name(name)
     if plain in known or gto.basis._is_pople_basis(plain):
         raise ValueError(
-            f"The basis {name!r} does not contain {element}; choose one that does, or give a dictionary by element."
+            f"The basis {name!r} does not contain {element}; choose one that does, "
+            "or give a dictionary by element."
         )
     near = difflib.get_close_matches(plain, known, n=3, cutoff=0.5)
     hint = f" Did you mean {', '.join(repr(n) for n in near)}?" if near else ""

@@ -18,7 +18,7 @@ from jaxtyping import Array
 
 from dqc.basis import Basis, Shells
 from dqc.grid import Block, Grid
-from dqc.integrals.coulomb import Exact, Fitted
+from dqc.integrals.coulomb import Fitted
 from dqc.linalg import ghost_level
 from dqc.system import System, store_ao, strip_ao
 from dqc.types import replace
@@ -66,7 +66,7 @@ def common_shape(systems: Sequence[System]) -> Shape:
     shapes = [shape_of(s) for s in systems]
     for name in ("grid", "coarse"):
         if len({len(getattr(s, name)) for s in shapes}) > 1:
-            shapes = [s._replace(**{name: _merged(getattr(s, name))}) for s in shapes]
+            shapes = [s._replace(**{name: _merged(getattr(s, name))}) for s in shapes]  # type: ignore[arg-type]
     return Shape(*_largest(*shapes))
 
 
@@ -150,7 +150,8 @@ def _grow(array: Array, shape: tuple[int, ...], fill: float = 0) -> Array:
 
 
 def _pad_basis(basis: Basis, shape: tuple[tuple[int, int], ...]) -> Basis:
-    empty = Shells(*(jnp.zeros(s, d) for s, d in (((0,), int), ((0, 1), float), ((0, 1), float), ((0,), int))))
+    empty = Shells(jnp.zeros(0, int), jnp.zeros((0, 1)), jnp.zeros((0, 1)), jnp.zeros(0, int))
+    widened = basis + (empty,) * (len(shape) - len(basis))
     return tuple(
         Shells(
             atom=_grow(shells.atom, (h,)),
@@ -158,7 +159,7 @@ def _pad_basis(basis: Basis, shape: tuple[tuple[int, int], ...]) -> Basis:
             coefficients=_grow(shells.coefficients, (h, r)),
             ao=_grow(shells.ao, (h,), NOWHERE),
         )
-        for shells, (h, r) in zip_longest(basis, shape, fillvalue=empty)
+        for shells, (h, r) in zip(widened, shape, strict=True)
     )
 
 
@@ -172,14 +173,13 @@ def _pad_grid(grid: Grid | None, shape: tuple[BlockShape, ...], atoms: int) -> G
 def _pad_block(block: Block, chunks: int, shells: tuple[int, ...]) -> Block:
     size = block.weights.shape[1]
     none = jnp.zeros((block.weights.shape[0], 0), jnp.int32)
+    widened = block.shells + (none,) * (len(shells) - len(block.shells))
     return Block(
         atom=_grow(block.atom, (chunks, size)),
         offset=_grow(block.offset, (chunks, size, 3)),
         quadrature=_grow(block.quadrature, (chunks, size)),
         weights=_grow(block.weights, (chunks, size)),
-        shells=tuple(
-            _grow(s, (chunks, h), NOWHERE) for s, h in zip_longest(block.shells, shells, fillvalue=none)
-        ),
+        shells=tuple(_grow(s, (chunks, h), NOWHERE) for s, h in zip(widened, shells, strict=True)),
         ao=None,
     )
 

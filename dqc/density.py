@@ -13,7 +13,9 @@ from dqc.xc.features import Features
 from dqc.xc.functional import Rung
 
 
-def density_matrix(orbitals: Float[Array, "s n i"], occupations: Float[Array, "s i"]) -> Float[Array, "s n n"]:
+def density_matrix(
+    orbitals: Float[Array, "s n i"], occupations: Float[Array, "s i"]
+) -> Float[Array, "s n n"]:
     """P_s = sum_i C_si f_si C_si^T."""
     return jnp.einsum("sni,si,smi->snm", orbitals, occupations, orbitals)
 

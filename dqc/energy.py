@@ -18,7 +18,7 @@ from dqc.density import density_matrix, features, spin_rows
 from dqc.grid import Block, Grid
 from dqc.integrals.ao import ao_indices, ao_values
 from dqc.system import System
-from dqc.types import pytree, replace
+from dqc.types import pytree
 from dqc.xc.functional import Functional
 
 
@@ -129,10 +129,10 @@ def chunk_semilocal(
 
     F_pq = sum_g p (v_rho / 2 q + v_grad . grad q) + 1/4 v_tau grad p . grad q + transpose.
     """
-    spins, m, _ = orbitals.shape
+    spins = orbitals.shape[0]
     rows = spin_rows(ao, orbitals, occupations, xc.needs.rung)
     energy, pull = jax.vjp(lambda *rows: xc(features(*rows)), *rows)
-    v_rho, v_grad, v_tau = (None if v is None else v / (3 - spins) for v in pull(weights))
+    v_rho, v_grad, v_tau = jax.tree.map(lambda v: v / (3 - spins), pull(weights))
     left = 0.5 * v_rho[:, :, None] * ao[0]
     if v_grad is not None:
         left = left + sum(v_grad[:, k, :, None] * ao[1 + k] for k in range(3))

@@ -152,17 +152,15 @@ def build_grid(mole: Any, basis: Basis, level: int, chunk: int, max_blocks: int 
     points = coords[atom] + offset
     reach = shell_reach(basis)
     keep = np.abs(weights) > POINT_THRESHOLD  # some Lebedev weights are negative
-    atom, offset, quadrature, weights, points = (
-        x[keep] for x in (atom, offset, quadrature, weights, points)
-    )
+    atom, offset, quadrature, weights, points = (x[keep] for x in (atom, offset, quadrature, weights, points))
     order = chunk_order(points, chunk)
     chunks = [_chunked(x[order], chunk) for x in (atom, offset, quadrature, weights)]
     active = _active_shells(_chunked(points[order], chunk, mode="edge"), coords, basis, reach)
     blocks = tuple(
-        Block(*(x[rows] for x in chunks), shells=_shell_lists(rows, active), ao=None)  # type: ignore[arg-type]
+        Block(*(x[rows] for x in chunks), _shell_lists(rows, active), None)  # type: ignore[call-arg]
         for rows in _group(active, max_blocks)
     )
-    return Grid(blocks=blocks, radii=radii)  # type: ignore[arg-type]
+    return Grid(blocks=blocks, radii=radii)
 
 
 def _chunked(values: np.ndarray, size: int, mode: str = "constant") -> np.ndarray:

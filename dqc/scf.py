@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from typing import NamedTuple
+from inspect import signature
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -96,18 +97,15 @@ def scf(
     return _solve(*arguments)
 
 
-def iterate(system: System, xc: Functional, **options) -> Iterator[State | Solution]:
+def iterate(system: System, xc: Functional, **options: Any) -> Iterator[State | Solution]:
     """The same as :func:`scf`, one iteration at a time: yields each ``State``, last the ``Solution``."""
-    defaults = dict(
-        occupations=None, smearing=None, guess="sap", unrestricted=None, level_shift=0.0, damping=0.0,
-        moments=None, max_iterations=150, tolerance=1e-5,
-    )  # fmt: skip
-    if unknown := set(options) - set(defaults):
-        raise TypeError(f"iterate() got unknown options {sorted(unknown)}")
-    method, system, xc, controls, *start = _prepare(system, xc, **defaults | options)
+    given = signature(scf).bind(system, xc, **options)
+    given.apply_defaults()
+    method, system, xc, controls, *start = _prepare(*given.arguments.values())
     X, state = _start(method, system, *start)
+    step = method._replace(guess=None)  # which the step does not read: one program for every guess
     while bool(_unfinished(method, state)):
-        state = _jitted_step(method, system, xc, controls, X, state)
+        state = _jitted_step(step, system, xc, controls, X, state)
         yield state
     yield _finish(system, X, state)
 
@@ -152,10 +150,14 @@ def check_needs(system: System, xc: Functional) -> None:
         raise ValueError("The functional has a semilocal part and the system has no grid" + remedy)
     stored = [b.ao.shape[1] for b in (system.grid.blocks if system.grid else ()) if b.ao is not None]
     if xc.needs.rung in ("gga", "mgga") and 1 in stored:
-        raise ValueError(f"A {xc.needs.rung} functional needs AO gradients that the system has not stored" + remedy)
+        raise ValueError(
+            f"A {xc.needs.rung} functional needs AO gradients that the system has not stored" + remedy
+        )
     ranges = sum(bool(w) for w in xc.needs.omegas)
     if ranges > len(system.repulsion) - 1:
-        raise ValueError("The functional's range-separated exchange needs integrals the system lacks" + remedy)
+        raise ValueError(
+            "The functional's range-separated exchange needs integrals the system lacks" + remedy
+        )
 
 
 @partial(jax.jit, static_argnums=0)
@@ -229,7 +231,9 @@ def _step(method: Method, system: System, xc, controls: Controls, X, state: Stat
             state.history.energy.at[t].set(energies.total), state.history.residual.at[t].set(residual)
         ),
     )
-    return jax.lax.cond(state.converged, lambda s: s, partial(_propose, method, system, controls, X, error), state)
+    return jax.lax.cond(
+        state.converged, lambda s: s, partial(_propose, method, system, controls, X, error), state
+    )
 
 
 _jitted_step = jax.jit(_step, static_argnums=0)
@@ -285,7 +289,11 @@ def _descend(state: State) -> State:
 
 
 def commutator(
-    system: System, X, F: Float[Array, "s n n"], orbitals: Float[Array, "s n i"], occupations: Float[Array, "s i"]
+    system: System,
+    X,
+    F: Float[Array, "s n n"],
+    orbitals: Float[Array, "s n i"],
+    occupations: Float[Array, "s i"],
 ) -> Float[Array, "s k k"]:
     """X^T (F P S - S P F) X, which vanishes at self-consistency."""
     S = system.overlap

@@ -43,10 +43,10 @@ class Solution:
     @property
     def message(self) -> str:
         """A sentence on how the calculation ended."""
+        ended = f"{int(self.iterations)} iterations, residual {float(self.residual):.1e}"
         if bool(self.converged):
-            return f"Converged in {int(self.iterations)} iterations to a residual of {float(self.residual):.1e}."
+            return f"Converged: {ended}."
         return (
-            f"Not converged: after {int(self.iterations)} iterations the residual is {float(self.residual):.1e}. "
-            "More iterations (max_iterations=), a level shift (level_shift=0.3), damping (damping=0.5), "
-            "smearing (smearing=0.01) or another start (guess=) may help."
+            f"Not converged: {ended}. More iterations (max_iterations=), a level shift (level_shift=0.3), "
+            "damping (damping=0.5), smearing (smearing=0.01) or another start (guess=) may help."
         )

@@ -5,7 +5,6 @@ Seeger, Pople (1977), doi:10.1063/1.434318; Bauernschmitt, Ahlrichs (1996), doi:
 
 from __future__ import annotations
 
-
 import jax
 import jax.numpy as jnp
 import numpy as np

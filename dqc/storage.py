@@ -22,7 +22,6 @@ from dqc.grid import Block, Grid
 from dqc.integrals.coulomb import Exact, Fitted
 from dqc.names import nearest
 from dqc.system import System, ao_bytes, memory_bytes, store_ao, strip_ao
-from dqc.types import replace
 
 FORMAT = "dqc system"
 VERSION = 1

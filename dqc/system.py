@@ -86,7 +86,7 @@ def build(
         grid=quadrature,
         coarse=coarse,
         occupations=lowest_occupations(*mole.nelec),  # type: ignore[arg-type]
-        **libcint.one_electron(mole),
+        **libcint.one_electron(mole),  # type: ignore[arg-type]
     )
     system = jax.tree.map(jnp.asarray, system)
     if ao == "stored" or (ao == "auto" and ao_bytes(system) < memory_bytes() / 4):
@@ -124,9 +124,7 @@ def strip_ao(system: System) -> System:
 
 
 @partial(jax.jit, static_argnames="order")
-def block_ao(
-    basis: Basis, coords: Float[Array, "a x"], block: Block, order: int
-) -> Float[Array, "b d c m"]:
+def block_ao(basis: Basis, coords: Float[Array, "a x"], block: Block, order: int) -> Float[Array, "b d c m"]:
     """AO values (and gradients) on every chunk of a block."""
 
     def chunk(args: tuple) -> Float[Array, "d c m"]:
@@ -160,7 +158,9 @@ def _repulsion(
         _check_memory(len(omegas) * 8 * pairs**2, "exact four-index integrals", 'two_electron="df"')
         return tuple(Exact(np.asarray(w), libcint.four_index(mole, w)) for w in omegas)  # type: ignore[arg-type]
     auxiliary = auxiliary_mole(mole, basis, auxbasis, bool(needs.omegas))
-    _check_memory((len(omegas) + 1) * 8 * auxiliary.nao * pairs, "density-fitting integrals", "a smaller basis")
+    _check_memory(
+        (len(omegas) + 1) * 8 * auxiliary.nao * pairs, "density-fitting integrals", "a smaller basis"
+    )
     return tuple(Fitted(np.asarray(w), libcint.fitted(mole, auxiliary, w)) for w in omegas)  # type: ignore[arg-type]
 
 

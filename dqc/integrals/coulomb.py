@@ -54,7 +54,12 @@ class Fitted:
             scaled = half * weights[:, None, None, :]
             return half.reshape(spins, n, -1) @ scaled.reshape(spins, n, -1).transpose(0, 2, 1)
 
-        return sum_blocks(block, self.factor, rows)
+        def add(k: Array, total: Float[Array, "s n n"]) -> Float[Array, "s n n"]:
+            return total + block(jax.lax.dynamic_slice_in_dim(self.factor, k * rows, rows))
+
+        whole = self.factor.shape[0] // rows
+        rest = block(self.factor[whole * rows :])
+        return jax.lax.fori_loop(0, whole, add, rest)
 
 
 @pytree
@@ -82,22 +87,6 @@ class Exact:
             return jnp.einsum("qrt,sqt->sr", integrals, density)
 
         return jax.lax.map(one, row).transpose(1, 0, 2)
-
-
-def sum_blocks(block, rows: Float[Array, "P pq"], size: int):
-    """sum of ``block`` over slices of ``size`` rows, the last one padded with zeros by one short call."""
-    whole = rows.shape[0] // size
-    total = block(rows[whole * size :]) if rows.shape[0] % size else 0.0
-    if whole == 1:
-        return total + block(rows[:size])
-    if whole:
-        start = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(block, rows[:size]))
-
-        def body(i: Array, carry: Array) -> Array:
-            return carry + block(jax.lax.dynamic_slice_in_dim(rows, i * size, size))
-
-        total = total + jax.lax.fori_loop(0, whole, body, start)
-    return total
 
 
 def pack_density(density: Float[Array, "n n"]) -> Float[Array, " pq"]:

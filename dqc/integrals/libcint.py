@@ -95,7 +95,9 @@ def atomic_density(mole: Any) -> np.ndarray:
     density = np.zeros((mole.nao, mole.nao))
     for atom, (_, _, start, stop) in enumerate(mole.aoslice_by_atom()):
         symbol = mole.atom_symbol(atom)
-        density[start:stop, start:stop] = _atom_density(symbol, repr(mole._basis[symbol]), repr(mole._ecp.get(symbol)))
+        density[start:stop, start:stop] = _atom_density(
+            symbol, repr(mole._basis[symbol]), repr(mole._ecp.get(symbol))
+        )
     return density
 
 
@@ -106,6 +108,8 @@ def _atom_density(element: str, basis: str, ecp: str) -> np.ndarray:
     from pyscf.scf.hf import init_guess_by_minao
 
     cores = literal_eval(ecp)
-    atom = gto.Mole(verbose=0, basis={element: literal_eval(basis)}, ecp={element: cores} if cores else {}, spin=None)
+    atom = gto.Mole(
+        verbose=0, basis={element: literal_eval(basis)}, ecp={element: cores} if cores else {}, spin=None
+    )
     atom.atom = [(element, (0.0, 0.0, 0.0))]
     return init_guess_by_minao(atom.build(dump_input=False, parse_arg=False))
