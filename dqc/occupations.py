@@ -22,7 +22,7 @@ def fermi(
     def shares(mu: Float[Array, " s"]) -> Float[Array, "s k"]:
         return jax.nn.sigmoid((mu[:, None] - energies) / temperature)
 
-    def halve(_: int, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
+    def halve(_: Array, bounds: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = bounds
         middle = 0.5 * (low + high)
         enough = full * shares(middle).sum(1) > electrons

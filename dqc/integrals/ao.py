@@ -18,7 +18,7 @@ Polynomial = dict[tuple[int, int, int], float]  # exponents of x, y, z -> coeffi
 def ao_values(
     basis: Basis,
     coords: Float[Array, "a x"],
-    active: tuple[Int[Array, " h"], ...],
+    active: tuple[Array, ...],
     points: Float[Array, "c x"],
     order: int = 1,
 ) -> Float[Array, "d c m"]:
@@ -38,7 +38,7 @@ def ao_values(
     return jnp.stack([jnp.concatenate(row, axis=-1) for row in rows])
 
 
-def ao_indices(basis: Basis, active: tuple[Int[Array, " h"], ...], n: int) -> Int[Array, " m"]:
+def ao_indices(basis: Basis, active: tuple[Array, ...], n: int) -> Int[Array, " m"]:
     """The AO index of each column of :func:`ao_values`; ``n``, out of range, for ghosts."""
     parts = []
     for l, (shells, index) in enumerate(zip(basis, active, strict=True)):
