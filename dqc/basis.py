@@ -48,7 +48,7 @@ def pyscf_mole(
     from pyscf import gto
 
     elements = sorted(set(molecule.symbols))
-    names = dict(basis) if isinstance(basis, Mapping) else dict.fromkeys(elements, basis)
+    names: dict[str, Any] = dict(basis) if isinstance(basis, Mapping) else dict.fromkeys(elements, basis)
     if missing := [e for e in elements if e not in names]:
         raise ValueError(
             f"The basis dictionary has no entry for {', '.join(missing)}; "

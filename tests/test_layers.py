@@ -25,9 +25,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("integrals", "xc"),  # 2 two wings that do not know each other
     ("system", "density", "batch"),  # 3 all arrays of one calculation; density matrix -> features
     ("energy", "guess"),  # 4 one term a line; where the density matrix starts
-    ("solution", "diis", "scf", "response", "minimiser", "variational", "orbitals"),  # 5 solvers
+    ("solution", "diis", "scf", "stability", "response", "minimiser", "variational", "orbitals"),  # 5 solvers
     ("properties", "losses"),  # 6 quantities of a solution
-    ("train", "data", "interop", "cli", "commands", "cache", "storage"),  # 7 prints, reads or writes
+    ("train", "data", "interop", "cli", "commands", "cache", "storage", "__main__"),  # 7 prints, reads or writes
 )
 
 # Pairs that the rows alone would allow: (a module, what it must not import).
