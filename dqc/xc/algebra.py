@@ -51,7 +51,7 @@ class Algebra:
         return scaled(-1.0, self)  # type: ignore[arg-type]
 
 
-def scaled(factor: float | Float[Array, ""], functional: Functional) -> Scaled:
+def scaled(factor: Any, functional: Functional) -> Scaled:
     """``factor * functional``; raises a ``ValueError`` when the factor is not one real number."""
     if isinstance(factor, (int, float)) and not isinstance(factor, bool):
         return Scaled(functional, None, float(factor))

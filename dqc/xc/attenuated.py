@@ -27,7 +27,10 @@ def polynomial(x: Array, coefficients: list[float]) -> Array:
 
 
 _ATTENUATION = [0.0] + [  # attenuation as a series in q
-    4 / 3 * (-1) ** (m + 1) * (2 / (factorial(m) * (2 * m + 1)) - 1 / factorial(m + 1) - 0.5 / factorial(m + 2))
+    4
+    / 3
+    * (-1) ** (m + 1)
+    * (2 / (factorial(m) * (2 * m + 1)) - 1 / factorial(m + 1) - 0.5 / factorial(m + 2))
     for m in range(1, 16)
 ]
 

@@ -34,18 +34,32 @@ def _small_int_to_float(i: Array) -> Array:
     return _float(i | _EXPONENT_OF_TWO_52) - 2.0**52
 
 
-def _log_by_bits(x: Array) -> Array:
-    """x = 2^k m with m in [sqrt(1/2), sqrt(2)); ln m = 2 artanh(s), s = (m - 1)/(m + 1)."""
+def _split(x: Array) -> tuple[Array, Array]:
+    """k and m in [sqrt(1/2), sqrt(2)) with x = 2^k m."""
     i = _bits(x)
     k = (i - _BITS_OF_ROOT_HALF) >> 52
-    m = _float(i - (k << 52))
-    k = _small_int_to_float(k + 2048) - 2048.0
-    s = (m - 1.0) / (m + 1.0)
+    return _small_int_to_float(k + 2048) - 2048.0, _float(i - (k << 52))
+
+
+def _log_of_product(k: Array, f: Array) -> Array:
+    """ln[2^k (1 + f)], ln(1 + f) = 2 artanh(s) with s = f/(2 + f)."""
+    s = f / (2.0 + f)
     z = s * s
     series = jnp.zeros_like(z)
     for n in range(10, 0, -1):
         series = (series + 1.0 / (2 * n + 1)) * z
     return k * _LN2_HIGH + (2.0 * s + (2.0 * s * series + k * _LN2_LOW))
+
+
+def _log_by_bits(x: Array) -> Array:
+    k, m = _split(x)
+    return _log_of_product(k, m - 1.0)
+
+
+def _log1p_by_bits(x: Array) -> Array:
+    """Where 1 + x needs no reduction, f = x: its rounding is not corrected, since XLA folds (1 + x) - 1."""
+    k, m = _split(1.0 + x)
+    return _log_of_product(k, jnp.where(k == 0.0, x, m - 1.0))
 
 
 def _cbrt_by_bits(x: Array) -> Array:
@@ -75,11 +89,10 @@ def _log_jvp(primals, tangents):
 
 @jax.custom_jvp
 def log1p(x: Float[Array, "*g"]) -> Float[Array, "*g"]:
-    """ln(1 + x) for x > -1, accurate at small x: ln(u) - ((u - 1) - x)/u with u = fl(1 + x)."""
+    """ln(1 + x) for x > -1, accurate at small x."""
     if x.dtype != jnp.float64:
         return jnp.log1p(x)
-    u = 1.0 + x
-    return log(u) - ((u - 1.0) - x) / u
+    return lax.platform_dependent(x, cpu=_log1p_by_bits, default=jnp.log1p)
 
 
 @log1p.defjvp

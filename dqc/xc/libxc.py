@@ -31,7 +31,9 @@ def _libxc() -> Any:
     try:
         from pyscf.dft import libxc
     except ImportError as error:
-        raise ValueError("this functional is evaluated by libxc through PySCF, which cannot be imported") from error
+        raise ValueError(
+            "this functional is evaluated by libxc through PySCF, which cannot be imported"
+        ) from error
     return libxc
 
 
@@ -126,7 +128,7 @@ def _multi_indices(rung: str, order: int) -> tuple[tuple[int, ...], ...]:
     return tuple(combinations_with_replacement(range(_ARGUMENTS[rung]), order))
 
 
-def _evaluate(name: str, rung: str, order: int, x: np.ndarray) -> np.ndarray:
+def _evaluate(name: str, rung: str, order: int, x: Any) -> np.ndarray:
     """On the host: libxc at points whose densities are real; zero where both spins are empty."""
     x = np.asarray(x)
     points = np.moveaxis(x, -2, 0).reshape(x.shape[-2], -1).astype(float)

@@ -162,5 +162,7 @@ def literature(recipe: Recipe, trainable: tuple[str, ...] = ()) -> Literature:
         if name not in known:
             near = get_close_matches(name, known, n=1)
             hint = f" (did you mean {near[0]!r}?)" if near else ""
-            raise ValueError(f"no constant {name!r} in this functional{hint}; it has: {', '.join(known) or 'none'}")
+            raise ValueError(
+                f"no constant {name!r} in this functional{hint}; it has: {', '.join(known) or 'none'}"
+            )
     return Literature({name: jnp.asarray(known[name], dtype=float) for name in trainable}, recipe)

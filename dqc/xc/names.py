@@ -101,7 +101,9 @@ def functional(name: str, trainable: tuple[str, ...] = ()) -> Functional:
     name, with the nearest known ones, and for a constant that the functional does not have.
     """
     if not isinstance(name, str) or not name.strip():
-        raise ValueError(f"a functional's name is a non-empty string such as 'pbe' or 'b88,lyp', not {name!r}")
+        raise ValueError(
+            f"a functional's name is a non-empty string such as 'pbe' or 'b88,lyp', not {name!r}"
+        )
     recipe = resolve(name)
     if recipe is not None:
         return literature(recipe, tuple(trainable))
@@ -169,7 +171,11 @@ def _single(key: str, kind: str) -> Recipe | None:
     for full in (key, *(prefix + key for prefix in prefixes)):
         for table in (COMPLETE, KERNELS):
             found = {_squeeze(k): k for k in table}.get(_squeeze(full))
-            if found is not None and found not in ATTENUATED and (full == key or found.startswith(tuple(prefixes))):
+            if (
+                found is not None
+                and found not in ATTENUATED
+                and (full == key or found.startswith(tuple(prefixes)))
+            ):
                 return COMPLETE[found] if table is COMPLETE else Recipe((Term(found),))
     return None
 

@@ -19,9 +19,7 @@ def _at_least_weizsaecker(T: Array, s2: Array) -> Array:
     return jnp.where(T >= 5.0 / 3.0 * s2, T, 5.0 / 3.0 * s2)
 
 
-def tpss_exchange(
-    v: Channel, *, b=0.40, c=1.59096, e=1.537, kappa=0.804, mu=0.21951
-) -> Float[Array, " g"]:
+def tpss_exchange(v: Channel, *, b=0.40, c=1.59096, e=1.537, kappa=0.804, mu=0.21951) -> Float[Array, " g"]:
     """TPSS exchange, F = 1 + kappa - kappa/(1 + x/kappa) with x of Eq. 10 and q_b of Eq. 7.
 
     With T = tau/tau_unif = alpha + 5p/3 one has 3z/5 = p/T, which leaves no root of p.
@@ -61,9 +59,7 @@ def _c_of_zeta_xi(t: Total, channels: tuple[Channel, ...], c0) -> Array:
     return c * (d * d) * (d * d)
 
 
-def tpss_correlation(
-    v: Variables, *, beta=BETA, d=2.8, c0=(0.53, 0.87, 0.50, 2.26)
-) -> Float[Array, " g"]:
+def tpss_correlation(v: Variables, *, beta=BETA, d=2.8, c0=(0.53, 0.87, 0.50, 2.26)) -> Float[Array, " g"]:
     """TPSS correlation, e = n eps [1 + d eps z^3] with z = tau_W/tau and the revised PKZB (Eqs. 11, 12)
     eps = eps_PBE (1 + C z^2) - (1 + C) z^2 sum_s (n_s/n) max(eps_PBE(n_s, 0), eps_PBE(n_a, n_b))."""
     t = v.total
