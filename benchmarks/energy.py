@@ -83,10 +83,14 @@ def cell(ours: dict, peer: dict, key: str, unit: str) -> str:
 
 
 def growth(arguments: argparse.Namespace) -> None:
-    print(f"{'molecule':12s} {'AOs':>5s} {'warm / s':>9s} {'loop / s':>9s} {'memory / MB':>12s} {'recomputed':>11s}")
+    print(
+        f"{'molecule':12s} {'AOs':>5s} {'warm / s':>9s} {'loop / s':>9s} {'memory / MB':>12s} {'recomputed':>11s}"
+    )
     rows = []
     for molecule in GROWTH:
-        stored, lean = (measure("dqc", f"{molecule}/def2-svp", ao, arguments) for ao in ("stored", "recomputed"))
+        stored, lean = (
+            measure("dqc", f"{molecule}/def2-svp", ao, arguments) for ao in ("stored", "recomputed")
+        )
         row = (stored["orbitals"], stored["warm"], stored["loop"], stored["memory"], lean["memory"])
         rows.append(row)
         print("{:12s} {:5d} {:9.2f} {:9.2f} {:12.0f} {:11.0f}".format(molecule, *row), flush=True)

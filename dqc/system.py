@@ -21,7 +21,7 @@ from dqc.molecule import Molecule
 from dqc.types import pytree, replace
 from dqc.xc.functional import Functional, Needs
 
-CHUNK = 1024  # grid points to a chunk
+CHUNK = 512  # grid points to a chunk
 SEMILOCAL = Needs(rung="mgga", omegas=(0.0,))
 
 

@@ -27,7 +27,16 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("energy", "guess"),  # 4 one term a line; where the density matrix starts
     ("solution", "diis", "scf", "stability", "response", "minimiser", "variational", "orbitals"),  # 5 solvers
     ("properties", "losses"),  # 6 quantities of a solution
-    ("train", "data", "interop", "cli", "commands", "cache", "storage", "__main__"),  # 7 prints, reads or writes
+    (
+        "train",
+        "data",
+        "interop",
+        "cli",
+        "commands",
+        "cache",
+        "storage",
+        "__main__",
+    ),  # 7 prints, reads or writes
 )
 
 # Pairs that the rows alone would allow: (a module, what it must not import).
