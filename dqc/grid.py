@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int
 from dqc.basis import Basis
 from dqc.types import pytree
 
-AO_THRESHOLD = 1e-7  # an AO below this on a chunk is left out there, bohr^(-3/2)
+AO_THRESHOLD = 3e-8  # an AO below this on a chunk is left out there, bohr^(-3/2)
 POINT_THRESHOLD = 1e-14  # a point with a smaller weight is dropped, bohr^3
 WORTH_A_BLOCK = 0.85  # one more block, and program to compile, must bring the work below this share
 
