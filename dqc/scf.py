@@ -23,7 +23,7 @@ from dqc.xc.functional import Functional
 
 DIIS_SIZE = 8
 COARSE_RESIDUAL = 1e-2  # per square root of the electrons: the coarse grid serves down to here
-STALLED = 15  # iterations without a better residual, after which direct minimisation takes over
+STALLED = 10  # iterations without a better residual, after which direct minimisation takes over
 DAMPED_ABOVE = 0.1  # the residual above which damping applies
 
 
@@ -56,6 +56,7 @@ class State:
     energies: Energies
     residual: Float[Array, ""]
     best: Float[Array, ""]  # lowest residual so far
+    lowest: Float[Array, ""]  # energy so far, of the orbitals from which direct minimisation would start
     stalled: Int[Array, ""]  # iterations since then
     iteration: Int[Array, ""]
     coarse: Bool[Array, ""]
@@ -182,8 +183,8 @@ def _start(method: Method, system: System, occupations, density, moments) -> tup
     spins = occupations.shape[0]
     guess = density if method.guess is None else method.guess
     orbitals = starting_orbitals(system, X, spins, guess, moments)
-    zero, infinite = jnp.zeros(()), jnp.array(jnp.inf)
-    unseen = jnp.full(method.max_iterations, jnp.nan)
+    zero, infinite = jnp.zeros(()), jnp.asarray(jnp.inf, float)
+    unseen = jnp.full(method.max_iterations, jnp.nan, float)
     return X, State(
         orbitals=orbitals,
         occupations=occupations,
@@ -192,6 +193,7 @@ def _start(method: Method, system: System, occupations, density, moments) -> tup
         energies=Energies(*[zero] * 7),
         residual=infinite,
         best=infinite,
+        lowest=infinite,
         stalled=jnp.zeros((), int),
         iteration=jnp.zeros((), int),
         coarse=jnp.asarray(system.coarse is not None),
@@ -217,6 +219,7 @@ def _step(method: Method, system: System, xc, controls: Controls, X, state: Stat
     error = commutator(system, X, F, state.orbitals[:, :, :slots], state.occupations)
     residual = jnp.linalg.norm(error) / jnp.sqrt(2.0)
     better = residual < state.best
+    lower = (energies.total < state.lowest) & ~state.direct
     t = state.iteration
     state = replace(
         state,
@@ -224,6 +227,8 @@ def _step(method: Method, system: System, xc, controls: Controls, X, state: Stat
         energies=energies,
         residual=residual,
         best=jnp.minimum(residual, state.best),
+        lowest=jnp.where(lower, energies.total, state.lowest),
+        descent=replace(state.descent, orbitals=jnp.where(lower, state.orbitals, state.descent.orbitals)),
         stalled=jnp.where(better, 0, state.stalled + 1),
         iteration=t + 1,
         converged=(residual < controls.tolerance) & ~state.coarse,
@@ -247,11 +252,10 @@ def _propose(method: Method, system: System, controls: Controls, X, error, state
     electrons = state.occupations.sum()
     fine = ~state.coarse | (state.residual < COARSE_RESIDUAL * jnp.sqrt(electrons)) | (state.iteration >= 12)
     switched = state.coarse & fine
-    state = jax.lax.cond(
-        direct,
-        _descend,
-        partial(_diagonalise, method, system, controls, X, error),
-        replace(state, direct=direct),
+    state = jax.lax.switch(
+        direct.astype(int) + state.direct,
+        (partial(_diagonalise, method, system, controls, X, error), _start_descent, _descend),
+        state,
     )
     restarted = replace(state.pulay, count=jnp.zeros((), int), gram=jnp.zeros_like(state.pulay.gram))
     pulay = jax.tree.map(lambda a, b: jnp.where(switched, a, b), restarted, state.pulay)
@@ -277,6 +281,11 @@ def _diagonalise(method: Method, system: System, controls: Controls, X, error, s
         return state
     occupations, entropy = fermi(energies, state.occupations.sum(1), controls.smearing)
     return replace(state, occupations=occupations, entropy=entropy)
+
+
+def _start_descent(state: State) -> State:
+    """Return to the orbitals of lowest energy, where direct minimisation starts."""
+    return replace(state, orbitals=state.descent.orbitals, direct=jnp.asarray(True))
 
 
 def _descend(state: State) -> State:
