@@ -36,7 +36,7 @@ def solved(atoms: str = WATER, xc: str = "hf") -> dqc.Solution:
     return dqc.scf(*case(atoms, xc), tolerance=1e-6)
 
 
-def mean_field(atoms: str, charge: int = 0, unrestricted: bool = False):
+def mean_field(atoms: str, charge: int = 0, unrestricted: bool = False) -> scf.hf.SCF:
     mole = pyscf_mole(dqc.Molecule.from_string(atoms, charge=charge), "6-31g")
     mf = (scf.UHF if unrestricted or mole.spin else scf.RHF)(mole)
     mf.conv_tol, mf.conv_tol_grad, mf.chkfile = 1e-12, 1e-7, None
@@ -176,10 +176,10 @@ def test_fractional_occupations_against_pyscf(name: str) -> None:
 STRETCHED = "N 0 0 0; N 0 0 1.9"
 
 
-@pytest.mark.parametrize(("atoms", "kT"), [(STRETCHED, 0.03), (HYDROXYL, 0.15)])
-def test_smearing_against_pyscf(atoms: str, kT: float) -> None:
-    sol = dqc.scf(*case(atoms), smearing=kT, tolerance=1e-7)
-    mf = mean_field(atoms)
+@pytest.mark.parametrize(("atoms", "charge", "kT"), [(STRETCHED, 0, 0.03), (WATER, 1, 0.1)])
+def test_smearing_against_pyscf(atoms: str, charge: int, kT: float) -> None:
+    sol = dqc.scf(*case(atoms, charge=charge), smearing=kT, tolerance=1e-7)
+    mf = mean_field(atoms, charge)
     mf = scf.addons.smearing(mf, sigma=kT, method="fermi", fix_spin=len(sol.occupations) == 2)
     mf.conv_tol, mf.conv_tol_grad = 1e-12, 1e-7
     mf.kernel()
