@@ -8,9 +8,14 @@ the first name that needs JAX switches on its 64-bit mode.
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
+
+# SciPy's OpenBLAS diagonalises between XLA's passes over the grid; by default its threads then keep the
+# cores busy waiting for more work (2^26 cycles), which costs XLA an eighth of the time of an SCF.
+os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
 
 if TYPE_CHECKING:
     from dqc.batch import bucket as bucket
@@ -20,6 +25,8 @@ if TYPE_CHECKING:
     from dqc.batch import stack as stack
     from dqc.batch import unstack as unstack
     from dqc.molecule import Molecule as Molecule
+    from dqc.properties.on_points import density_on as density_on
+    from dqc.properties.on_points import orbitals_on as orbitals_on
     from dqc.scf import iterate as iterate
     from dqc.scf import scf as scf
     from dqc.solution import Solution as Solution
@@ -44,9 +51,11 @@ _HOME = {
     "bucket": "dqc.batch",
     "build": "dqc.system",
     "common_shape": "dqc.batch",
+    "density_on": "dqc.properties.on_points",
     "functional": "dqc.xc.names",
     "iterate": "dqc.scf",
     "load": "dqc.storage",
+    "orbitals_on": "dqc.properties.on_points",
     "pad": "dqc.batch",
     "padding_waste": "dqc.batch",
     "save": "dqc.storage",

@@ -39,7 +39,7 @@ def start(orbitals: Float[Array, "s n k"]) -> Descent:
     s, _, k = orbitals.shape
     zero, memory = jnp.zeros((s, k, k)), jnp.zeros((MEMORY, s, k, k))
     return Descent(
-        orbitals, jnp.array(jnp.inf), zero, zero, jnp.zeros(()), memory, memory, jnp.zeros((), int)
+        orbitals, jnp.asarray(jnp.inf, float), zero, zero, jnp.zeros(()), memory, memory, jnp.zeros((), int)
     )
 
 
