@@ -55,6 +55,7 @@ def pyscf_mole(
             f"it has {', '.join(names) or 'none'}."
         )
     shells = {e: load_basis(names[e], e) if isinstance(names[e], str) else names[e] for e in elements}
+    cores: str | Mapping[str, Any]
     if ecp == "auto":
         cores = {e: core for e in elements if isinstance(names[e], str) and (core := load_ecp(names[e], e))}
     else:
@@ -84,7 +85,9 @@ def load_basis(name: str, element: str) -> list:
             f"The basis {name!r} does not contain {element}; choose one that does, "
             "or give a dictionary by element."
         )
+    spelled = {gto.basis._format_basis_name(str(f).removesuffix(".dat")): str(f) for f in known.values()}
     near = difflib.get_close_matches(plain, known, n=3, cutoff=0.5)
+    near = [spelled.get(n, n).removesuffix(".dat") for n in near]
     hint = f" Did you mean {', '.join(repr(n) for n in near)}?" if near else ""
     raise ValueError(f"Unknown basis {name!r}.{hint}")
 

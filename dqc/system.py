@@ -89,6 +89,8 @@ def build(
         **libcint.one_electron(mole),  # type: ignore[arg-type]
     )
     system = jax.tree.map(jnp.asarray, system)
+    if ao == "stored":
+        _check_memory(ao_bytes(system), "AO values on the grid", 'ao="recomputed"')
     if ao == "stored" or (ao == "auto" and ao_bytes(system) < memory_bytes() / 4):
         system = store_ao(system, order=0 if needs.rung == "lda" else 1)
     return system
