@@ -6,7 +6,6 @@ grouped by angular momentum so that its shapes are all that a compiled program k
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from dqc.molecule import Molecule
+from dqc.names import nearest
 from dqc.types import pytree
 
 
@@ -85,11 +85,8 @@ def load_basis(name: str, element: str) -> list:
             f"The basis {name!r} does not contain {element}; choose one that does, "
             "or give a dictionary by element."
         )
-    spelled = {gto.basis._format_basis_name(str(f).removesuffix(".dat")): str(f) for f in known.values()}
-    near = difflib.get_close_matches(plain, known, n=3, cutoff=0.5)
-    near = [spelled.get(n, n).removesuffix(".dat") for n in near]
-    hint = f" Did you mean {', '.join(repr(n) for n in near)}?" if near else ""
-    raise ValueError(f"Unknown basis {name!r}.{hint}")
+    files = (str(file) for file in known.values() if isinstance(file, str))
+    raise ValueError(f"Unknown basis {name!r}{nearest(name, {file.removesuffix('.dat') for file in files})}.")
 
 
 @lru_cache(maxsize=512)

@@ -10,6 +10,8 @@ from jaxtyping import Array, Float, Int
 
 from dqc.types import pytree
 
+SMALLEST = 1e-14  # eigenvalue, for each vector, of the scaled inner products of the errors
+
 
 @pytree
 class DIIS:
@@ -49,15 +51,16 @@ def extrapolate(
 def _coefficients(gram: Float[Array, "t t"], used: Array) -> Float[Array, " t"]:
     """Solve [B 1; 1 0] [c; l] = [0; 1] with B scaled to a unit diagonal.
 
-    The scaled system is solved through its eigenvectors, small ones left out: a history that has
-    become linearly dependent then loses a direction instead of giving huge coefficients.
+    The scaled system is solved through its eigenvectors with the smallest eigenvalues raised: this
+    bounds the coefficients of a history that has become linearly dependent, and finds the combination
+    where the errors cancel. (Leaving those eigenvectors out would lose just that combination.)
     """
     size = gram.shape[0]
     diagonal = jnp.where(used, jnp.diag(gram), 1.0)
-    scale = jnp.where(used, 1.0 / jnp.sqrt(jnp.maximum(diagonal, jnp.finfo(gram.dtype).tiny)), 0.0)
+    smallest = jnp.sqrt(jnp.finfo(gram.dtype).tiny)
+    scale = jnp.where(used, 1.0 / jnp.sqrt(jnp.maximum(diagonal, smallest)), 0.0)
     scaled = gram * scale[:, None] * scale + jnp.diag(jnp.where(used, 0.0, 1.0))
     values, vectors = jnp.linalg.eigh(scaled)
-    keep = values > 1e-14 * size
-    solution = vectors @ jnp.where(keep, (vectors.T @ scale) / jnp.where(keep, values, 1.0), 0.0)
+    solution = vectors @ ((vectors.T @ scale) / jnp.maximum(values, SMALLEST * size))
     weights = scale * solution
     return weights / weights.sum()
