@@ -22,7 +22,7 @@ def lda():
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"basis": "def2-svq"}, "Unknown basis 'def2-svq'.*'def2-svp'"),
+        ({"basis": "def2-svq"}, "Unknown basis 'def2-svq' .*def2-svp"),
         ({"basis": {"O": "sto-3g"}}, "no entry for H"),
         ({"basis": {"O": "sto-3g", "H": "no-such-basis"}}, "Unknown basis 'no-such-basis'"),
         ({"grid": 10}, "grid=10 is not one of 0, 1"),
