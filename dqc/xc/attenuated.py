@@ -76,7 +76,7 @@ S_MAX = 8.572844
 
 
 def _scaled_s(s2: Array) -> tuple[Array, Array]:
-    """s and s^2, bent to stay below 8.57 (s - ln(1 + exp(s - s_max)) from s = 1 on), where the hole is valid."""
+    """s and s^2, bent by s - ln(1 + exp(s - s_max)) from s = 1 on: the hole is valid below s_max = 8.57."""
     s = jnp.sqrt(jnp.where(s2 > 1e-12, s2, 1.0))
     s = jnp.where(s2 > 1e-12, s, 0.0)
     bent = jnp.minimum(s, 15.0)
@@ -134,7 +134,7 @@ def _moments(x: Array) -> list[Array]:
     high = [polynomial(u, q[0]) / polynomial(u, q[1]) for q in (_Q7, _Q8)]
     for k in range(6, 0, -1):
         high.insert(0, 1.0 - 0.5 * k * u * high[1])
-    return [jnp.where(near, a, b) for a, b in zip(low, high)]
+    return [jnp.where(near, a, b) for a, b in zip(low, high, strict=False)]
 
 
 def _coulomb_part(w: Array, s2H: Array) -> Array:
@@ -149,7 +149,7 @@ def _coulomb_part(w: Array, s2H: Array) -> Array:
     wd = jnp.where(inside, w, 0.0) * rd
     gammas = (pi**0.5, 1.0, pi**0.5 / 2.0, 1.0, 0.75 * pi**0.5, 2.0, 1.875 * pi**0.5, 6.0)
     pa, pd = wa, wd
-    for ea, gamma, q in zip(ERFC_A, gammas, Q):
+    for ea, gamma, q in zip(ERFC_A, gammas, Q, strict=False):
         total = total + 0.5 * ea * gamma * (pd - pa * q)
         pa, pd = pa * wa, pd * wd
     return total

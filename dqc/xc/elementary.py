@@ -63,7 +63,7 @@ def _log1p_by_bits(x: Array) -> Array:
 
 
 def _cbrt_by_bits(x: Array) -> Array:
-    """x y^2 with y = x^(-1/3) from a linear guess in the bits, then y <- y (1 - e)^(-1/3) with e = 1 - x y^3."""
+    """x y^2 with y = x^(-1/3): a linear guess in the bits, then y <- y (1 - e)^(-1/3), e = 1 - x y^3."""
     high = _small_int_to_float(_bits(x) >> 32)
     guess = high * (-1.0 / 3.0) + (4.0 / 3.0 * _BITS_HIGH_OF_ONE - 5.0e4)
     y = _float(_bits(guess + 2.0**52) << 32)

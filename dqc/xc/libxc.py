@@ -68,8 +68,7 @@ def functional(name: str) -> Libxc:
         raise ValueError(f"{name!r} needs {what}, which is not supported")
     # PySCF: short range alpha + beta, long range alpha; without omega, the hybrid coefficient
     exact = {0.0: alpha + beta, float(omega): -beta} if omega else {0.0: hybrid}
-    exact = tuple((w, float(a)) for w, a in exact.items() if a)
-    return Libxc(code, rung, exact)
+    return Libxc(code, rung, tuple((w, float(a)) for w, a in exact.items() if a))
 
 
 @pytree
@@ -96,7 +95,7 @@ class Libxc(Algebra):
         rows = [rho[0], rho[1]]
         if self.rung in ("gga", "mgga"):
             products = ((0, 0), (0, 1), (1, 1))
-            rows += [sum(grad[i, x] * grad[j, x] for x in range(3)) for i, j in products]
+            rows += [jnp.sum(grad[i] * grad[j], axis=0) for i, j in products]
         if self.rung == "mgga":
             rows += [tau[0], tau[1]]
         return _partials(self.name, self.rung, 0, jnp.stack(rows))[0]

@@ -32,7 +32,9 @@ def lyp(v: Variables, *, a=0.04918, b=0.132, c=0.2533, d=0.349) -> Float[Array, 
     yab = ya * yb
     u2, d2 = t.up * t.up, t.dn * t.dn
     ua, ub = (u2 * u2) * (u2 * u2), (d2 * d2) * (d2 * d2)  # (1 + zeta)^(8/3), (1 - zeta)^(8/3)
-    xa, xb = (2.0 ** (-8 / 3) * u * s.x2 for u, s in zip((ua, ub), v.channels))  # |grad n_s|^2/n^(8/3)
+    xa, xb = (
+        2.0 ** (-8 / 3) * u * s.x2 for u, s in zip((ua, ub), v.channels, strict=False)
+    )  # |grad n_s|^2/n^(8/3)
     inner = 2.0 * C_F * (ua + ub) + (47.0 - 7.0 * delta) / 18.0 * x2
     inner = inner - (2.5 - delta / 18.0) * (xa + xb) - (delta - 11.0) / 9.0 * (ya * xa + yb * xb)
     outer = 2.0 / 3.0 * (xa + xb - x2) - ya * ya * xb - yb * yb * xa

@@ -92,7 +92,7 @@ _TOKEN = re.compile(r"([+-]?)(?:(\d+\.?\d*|\.\d+)\*)?([a-z][a-z0-9_]*)(?:\*(\d+\
 
 
 def functional(name: str, trainable: tuple[str, ...] = ()) -> Functional:
-    """The functional of this name: ``pbe``, ``b3lyp``, ``b88,lyp``, ``gga_x_pbe,gga_c_pbe``, ``0.3*hf + 0.7*pbe, pbe``.
+    """The functional of this name: ``pbe``, ``b88,lyp``, ``gga_x_pbe,gga_c_pbe``, ``0.3*hf + 0.7*pbe, pbe``.
 
     Names mean what they mean in PySCF: exchange before the comma, correlation after it, sums and
     multiples on either side. What is written in this package needs nothing else; every other libxc
@@ -132,7 +132,7 @@ def resolve(name: str) -> Recipe | None:
         return _sum(text, "xc")
     if len(sides) > 2:
         raise ValueError(f"{name!r} has more than one comma: exchange stands before it, correlation after it")
-    parts = [_sum(side, kind) for side, kind in zip(sides, ("x", "c")) if side]
+    parts = [_sum(side, kind) for side, kind in zip(sides, ("x", "c"), strict=False) if side]
     if not parts or any(part is None for part in parts):
         return None
     return _join([part for part in parts if part is not None])
@@ -182,7 +182,7 @@ def _single(key: str, kind: str) -> Recipe | None:
 
 def _squeeze(key: str) -> str:
     """libxc's name without the underscores after ``_x_``, ``_c_`` or ``_xc_``."""
-    head, kind, tail = re.match(r"(.*?)(_xc_|_x_|_c_|$)(.*)", key).groups()  # type: ignore[union-attr]
+    head, kind, tail = re.match(r"(.*?)(_xc_|_x_|_c_|$)(.*)", key).groups()
     return head + kind + tail.replace("_", "")
 
 

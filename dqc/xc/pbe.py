@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from math import log as ln, pi
+from math import log as ln
+from math import pi
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -23,7 +24,7 @@ def t_squared(t: Total, phi2: Array | float) -> Float[Array, " g"]:
 
 def gradient_term(eps: Array, t2: Array, gamma_phi3: Array | float, b: Array | float) -> Array:
     """H = gamma phi^3 ln[1 + (beta/gamma) t^2 (1 + A t^2)/(1 + A t^2 + A^2 t^4)], Eq. 7 of
-    doi:10.1103/PhysRevLett.77.3865, with A = (beta/gamma)/w, w = exp(-eps/(gamma phi^3)) - 1, b = beta/gamma."""
+    doi:10.1103/PhysRevLett.77.3865; A = b/w, b = beta/gamma, w = exp(-eps/(gamma phi^3)) - 1."""
     w = jnp.expm1(-eps / gamma_phi3)
     y = b * t2 / w  # A t^2
     return gamma_phi3 * log1p(w * y * (1.0 + y) / (1.0 + y + y * y))

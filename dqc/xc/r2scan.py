@@ -47,8 +47,8 @@ def switch(alpha: Array, f: tuple[float, ...], c1, c2, d) -> Array:
     left = jnp.exp(c1 * (1.0 - 1.0 / (1.0 - jnp.where(below, alpha, 0.0))))
     right = -d * jnp.exp(c2 / (1.0 - jnp.where(above, alpha, 2.5)))
     a = jnp.where(below | above, 0.0, alpha)
-    middle = f[7]
-    for c in f[6::-1]:
+    middle = f[7] * a + f[6]
+    for c in f[5::-1]:
         middle = middle * a + c
     return jnp.where(below, left, jnp.where(above, right, middle))
 

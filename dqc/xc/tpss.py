@@ -16,7 +16,7 @@ XI2 = 1.0 / (4.0 * (3.0 * pi**2) ** (2 / 3))  # xi^2 = XI2 |grad zeta|^2 / n^(2/
 
 def _at_least_weizsaecker(T: Array, s2: Array) -> Array:
     """tau/tau_unif, raised to tau_W/tau_unif = 5 s^2/3 where round-off took it below."""
-    return jnp.where(T >= 5.0 / 3.0 * s2, T, 5.0 / 3.0 * s2)
+    return jnp.where(5.0 / 3.0 * s2 <= T, T, 5.0 / 3.0 * s2)
 
 
 def tpss_exchange(v: Channel, *, b=0.40, c=1.59096, e=1.537, kappa=0.804, mu=0.21951) -> Float[Array, " g"]:
@@ -47,7 +47,7 @@ def _c_of_zeta_xi(t: Total, channels: tuple[Channel, ...], c0) -> Array:
     za, zb = t.fractions
     u2, d2 = t.up * t.up, t.dn * t.dn
     # |grad n_s|^2 / n^(8/3), and |grad zeta|^2 / n^(2/3) from them
-    xa, xb = (2.0 ** (-8 / 3) * (u * u) * (u * u) * s.x2 for u, s in zip((u2, d2), channels))
+    xa, xb = (2.0 ** (-8 / 3) * (u * u) * (u * u) * s.x2 for u, s in zip((u2, d2), channels, strict=False))
     xi2 = XI2 * (zb * zb * xa - za * zb * (t.x2 - xa - xb) + za * za * xb)
     both = up.live & dn.live
     # where one spin is empty the bracket is infinite, and C = 0 unless zeta is constant
@@ -74,9 +74,8 @@ def tpss_correlation(v: Variables, *, beta=BETA, d=2.8, c0=(0.53, 0.87, 0.50, 2.
         largest = jnp.where(alone[0] > eps, alone[0], eps)
     else:
         c = _c_of_zeta_xi(t, v.channels, c0)
-        fractions = t.fractions
-        largest = sum(
-            0.5 * y * jnp.where(s.live & (a > eps), a, eps) for y, s, a in zip(fractions, v.channels, alone)
-        )
+        largest = jnp.zeros_like(eps)
+        for y, s, a in zip(t.fractions, v.channels, alone, strict=True):
+            largest = largest + 0.5 * y * jnp.where(s.live & (a > eps), a, eps)
     eps = eps * (1.0 + c * z2) - (1.0 + c) * z2 * largest
     return t.n * eps * (1.0 + d * eps * z2 * z)

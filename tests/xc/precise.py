@@ -62,7 +62,7 @@ def _common(na, nb, aa, ab, bb):
 
 
 def _pbe(na, nb, aa, ab, bb):
-    n, z, rs, _, t2 = _common(na, nb, aa, ab, bb)
+    _n, z, rs, _, t2 = _common(na, nb, aa, ab, bb)
     g3 = GAMMA * _phi(z) ** 3
     A = BETA / GAMMA / (exp(-_pw(rs, z) / g3) - 1)
     y = A * t2
@@ -82,7 +82,9 @@ def tpss_correlation(na, nb, aa, ab, bb, ta, tb):
     c0 = mpf("0.53") + mpf("0.87") * z**2 + mpf("0.5") * z**4 + mpf("2.26") * z**6
     c = c0 / (1 + xi2 * ((1 + z) ** (-4 * THIRD) + (1 - z) ** (-4 * THIRD)) / 2) ** 4
     zero = mpf(0)
-    alone = na / n * max(_pbe(na, zero, aa, zero, zero), eps) + nb / n * max(_pbe(nb, zero, bb, zero, zero), eps)
+    alone = na / n * max(_pbe(na, zero, aa, zero, zero), eps) + nb / n * max(
+        _pbe(nb, zero, bb, zero, zero), eps
+    )
     pkzb = eps * (1 + c * ratio**2) - (1 + c) * ratio**2 * alone
     return n * pkzb * (1 + mpf("2.8") * pkzb * ratio**3)
 
@@ -105,7 +107,10 @@ def scan_exchange(n, sigma, tau):
     b2 = sqrt(mpf(5913) / 405000)
     b1 = mpf(511) / 13500 / (2 * b2)
     b4 = mu**2 / k1 - mpf(1606) / 18225 - b1**2
-    x = mu * p * (1 + b4 * p / mu * exp(-b4 * p / mu)) + (b1 * p + b2 * (1 - a) * exp(-((1 - a) ** 2) / 2)) ** 2
+    x = (
+        mu * p * (1 + b4 * p / mu * exp(-b4 * p / mu))
+        + (b1 * p + b2 * (1 - a) * exp(-((1 - a) ** 2) / 2)) ** 2
+    )
     f = _switch(a, "0.667", "0.8", "1.24")
     return _uniform(n) * (_h1(x) + f * (mpf("1.174") - _h1(x))) * _gx(p)
 
@@ -187,7 +192,8 @@ ERFC = "-1.128223946706117 1.452736265762971 -1.243162299390327 0.97182483611560
 0.246880514820192 -0.065032363850763 0.008401793031216".split()
 
 
-def wpbe_exchange(n, sigma, tau, omega=mpf("0.4")):
+def wpbe_exchange(n, sigma, tau, omega="0.4"):
+    omega = mpf(omega)
     w = omega / cbrt(6 * pi**2 * n)
     s = sqrt(_s2(n, sigma))
     if s >= 1:
@@ -239,7 +245,10 @@ ENERGIES = {
 def values(name: str, rho, grad, tau) -> list:
     """Energy and derivatives with respect to rho (2), grad (2, 3) and tau (2) at one point."""
     energy = ENERGIES[name]
-    sigma = [sum(mpf(a) * mpf(b) for a, b in zip(grad[i], grad[j])) for i, j in ((0, 0), (0, 1), (1, 1))]
+    sigma = [
+        sum(mpf(a) * mpf(b) for a, b in zip(grad[i], grad[j], strict=False))
+        for i, j in ((0, 0), (0, 1), (1, 1))
+    ]
     x = [mpf(v) for v in (*rho, *sigma, *tau)]
 
     def slope(i):
@@ -248,6 +257,6 @@ def values(name: str, rho, grad, tau) -> list:
         return (f[1] - f[0]) / (2 * h)
 
     d = [slope(i) for i in range(7 if "scan" in name or "tpss" in name else 5)]
-    up = [2 * d[2] * a + d[3] * b for a, b in zip(*grad)]
-    dn = [2 * d[4] * b + d[3] * a for a, b in zip(*grad)]
+    up = [2 * d[2] * a + d[3] * b for a, b in zip(*grad, strict=False)]
+    dn = [2 * d[4] * b + d[3] * a for a, b in zip(*grad, strict=False)]
     return [energy(*x), d[:2], [up, dn], *([d[5:]] if len(d) == 7 else [])]

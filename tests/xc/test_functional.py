@@ -73,8 +73,17 @@ def uniform(n: float, zeta: float) -> Features:
 
 @pytest.mark.parametrize(
     ("name", "limit"),
-    [("pbe,", "lda,"), ("b88,", "lda,"), ("tpss,", "lda,"), ("scan,", "lda,"), ("r2scan,", "lda,")]
-    + [(",pbe", ",pw_mod"), (",tpss", ",pw_mod"), (",scan", ",pw_mod"), (",r2scan", ",pw_mod")],
+    [
+        ("pbe,", "lda,"),
+        ("b88,", "lda,"),
+        ("tpss,", "lda,"),
+        ("scan,", "lda,"),
+        ("r2scan,", "lda,"),
+        (",pbe", ",pw_mod"),
+        (",tpss", ",pw_mod"),
+        (",scan", ",pw_mod"),
+        (",r2scan", ",pw_mod"),
+    ],
 )
 @pytest.mark.parametrize("zeta", [0.0, 0.3, 1.0])
 @pytest.mark.parametrize("n", [1e-3, 1.0])
@@ -87,7 +96,9 @@ def test_uniform_gas_by_numbers():
     """e_x = -(3/4)(3/pi)^(1/3) n^(4/3); eps_c at r_s = 2 is -0.04476 (zeta = 0) and -0.02393 (zeta = 1)."""
     n = 3 / (4 * pi * 2.0**3)
     x, y = uniform(n, 0.0), uniform(n, 1.0)
-    assert float(functional("lda,")(x)[0]) == pytest.approx(-0.75 * (3 / pi) ** (1 / 3) * n ** (4 / 3), rel=1e-13)
+    assert float(functional("lda,")(x)[0]) == pytest.approx(
+        -0.75 * (3 / pi) ** (1 / 3) * n ** (4 / 3), rel=1e-13
+    )
     assert float(functional(",pw")(x)[0]) / n == pytest.approx(-0.04476, abs=1e-4)
     assert float(functional(",pw")(y)[0]) / n == pytest.approx(-0.0240, abs=3e-4)
 
@@ -103,7 +114,9 @@ def test_spin_scaling(name):
     np.testing.assert_allclose(f(Features(rho, grad, tau)), 0.5 * (halves[0] + halves[1]), rtol=1e-12)
 
 
-@pytest.mark.parametrize(("name", "vanishes"), [("tpss", True), ("scan", True), ("r2scan", True), ("pbe", False)])
+@pytest.mark.parametrize(
+    ("name", "vanishes"), [("tpss", True), ("scan", True), ("r2scan", True), ("pbe", False)]
+)
 def test_no_correlation_of_one_electron(name, vanishes):
     """The hydrogen atom's density: e_c = 0 at every point (with 40 digits PBE's would be 6 mHa)."""
     r = jnp.linspace(0.05, 8.0, 60)
@@ -158,7 +171,9 @@ def test_gradient_of_constants_equals_finite_differences():
         moved = [type(f)(f.trained | {name: value * (1 + h)}, f.recipe) for h in (1e-5, -1e-5)]
         difference = (energy(moved[0]) - energy(moved[1])) / (2e-5 * value)
         assert float(slope[name]) == pytest.approx(float(difference), rel=1e-6)
-    many = jax.vmap(lambda k: energy(type(f)(f.trained | {"kappa": k}, f.recipe)))(jnp.asarray([0.804, 1.245]))
+    many = jax.vmap(lambda k: energy(type(f)(f.trained | {"kappa": k}, f.recipe)))(
+        jnp.asarray([0.804, 1.245])
+    )
     assert float(many[1]) == pytest.approx(float(energy(functional("revpbe"))), rel=1e-12)
 
 
@@ -169,7 +184,7 @@ def test_vmap_equals_a_loop(name):
     batched = jax.vmap(lambda *x: jax.vjp(lambda *x: f(Features(*x)), *x)[1](jnp.ones(8)), in_axes=-2)(*x)
     for i in range(5):
         one = jax.vjp(lambda *x: f(Features(*x)), *(v[..., i, :] for v in x))[1](jnp.ones(8))
-        for a, b in zip(batched, one):
+        for a, b in zip(batched, one, strict=False):
             np.testing.assert_allclose(a[i], b, rtol=1e-11, atol=1e-13)
 
 

@@ -20,7 +20,7 @@ def test_energy_and_potential(name):
     f = functional(name)
     e, pull = jax.vjp(lambda *x: f(Features(*x)), *map(jnp.asarray, (rho, grad, tau)))
     ours = [e, *pull(jnp.ones_like(e))]
-    for a, b, s in zip(ours, libxc_values(name, rho, grad, tau), scales(rho)):
+    for a, b, s in zip(ours, libxc_values(name, rho, grad, tau), scales(rho), strict=False):
         assert np.max(np.abs(np.asarray(a) - b) / np.maximum(np.abs(b), s)) < 1e-8, name
 
 
@@ -33,7 +33,7 @@ def test_derivatives_equal_finite_differences(name):
 
     @jax.jit
     def along(h):
-        return f(Features(*(x + h * y for x, y in zip((rho, grad, tau), d)))).sum()
+        return f(Features(*(x + h * y for x, y in zip((rho, grad, tau), d, strict=False)))).sum()
 
     first = jax.jit(jax.grad(along))
     second = jax.jit(jax.grad(jax.grad(along)))

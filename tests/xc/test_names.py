@@ -14,11 +14,11 @@ from dqc.xc.libxc import Libxc
 from dqc.xc.literature import Literature
 from dqc.xc.names import functional, known_names, resolve
 
-WRITTEN = """pbe b3lyp b3lypg b3lyp5 blyp tpss scan r2scan revpbe rpbe pbe0 pbe1pbe pbeh svwn spw92 bpbe hflyp hfpw92
-hf lda lda,vwn slater,vwn_rpa lda, ,vwn5 pbe,pbe b88,lyp gga_x_pbe,gga_c_pbe lda_x lda,pw lda,pw_mod
-hyb_gga_xc_b3lyp camb3lyp cam-b3lyp cam_b3lyp lc_wpbe hyb_gga_xc_lc_wpbe hyb_gga_xc_pbeh pbe_r,pbe GGA_X_PBE_R,GGA_C_PBE
-0.25*hf+0.75*pbe,pbe 0.5*b3lyp PBE,PBE-0.1*LYP .2*HF+.08*LDA+.72*B88,.81*LYP+.19*VWN mgga_x_r2scan,mgga_c_r2scan hf,
-tpss,tpss b3lyp,pbe gga_c_pbe 0.5*hf+0.5*b88,lyp""".split()
+WRITTEN = """pbe b3lyp b3lypg b3lyp5 blyp tpss scan r2scan revpbe rpbe pbe0 pbe1pbe pbeh svwn spw92 bpbe hflyp
+hfpw92 hf lda lda,vwn slater,vwn_rpa lda, ,vwn5 pbe,pbe b88,lyp gga_x_pbe,gga_c_pbe lda_x lda,pw lda,pw_mod
+hyb_gga_xc_b3lyp camb3lyp cam-b3lyp cam_b3lyp lc_wpbe hyb_gga_xc_lc_wpbe hyb_gga_xc_pbeh pbe_r,pbe
+GGA_X_PBE_R,GGA_C_PBE 0.25*hf+0.75*pbe,pbe 0.5*b3lyp B88,LYP-0.1*VWN .2*HF+.08*LDA+.72*B88,.81*LYP+.19*VWN hf,
+mgga_x_r2scan,mgga_c_r2scan tpss,tpss b3lyp,pbe gga_c_pbe 0.5*hf+0.5*b88,lyp""".split()
 
 
 def parts(name: str) -> dict[int, float]:
@@ -50,7 +50,8 @@ def test_name_means_what_pyscf_means(name):
             theirs[k] = theirs.get(k, 0.0) + a * b
     assert parts(name) == pytest.approx({k: a for k, a in theirs.items() if a})
     f = functional(name)
-    assert isinstance(f, Literature) and isinstance(f, Functional)
+    assert isinstance(f, Literature)
+    assert isinstance(f, Functional)
     omega, alpha, beta = libxc.rsh_coeff(name)
     expected = {0.0: alpha + beta, omega: -beta} if omega else {0.0: libxc.hybrid_coeff(name)}
     ours = {w: float(a) for w, a in f.exchange().items()}
@@ -67,7 +68,8 @@ def test_every_known_name_resolves():
 
 
 @pytest.mark.parametrize(
-    ("name", "near"), [("pbee", "pbe"), ("b3lpy", "b3lyp"), ("tpsss", "tpss"), ("pbe,lyyp", "unknown functional")]
+    ("name", "near"),
+    [("pbee", "pbe"), ("b3lpy", "b3lyp"), ("tpsss", "tpss"), ("pbe,lyyp", "unknown functional")],
 )
 def test_unknown_name_is_refused_with_the_nearest(name, near):
     with pytest.raises(ValueError, match=near):
@@ -75,7 +77,8 @@ def test_unknown_name_is_refused_with_the_nearest(name, near):
 
 
 @pytest.mark.parametrize(
-    ("name", "reason"), [("b3lyp-d3bj", "dispersion"), ("wb97x-v", "VV10"), ("a,b,c", "comma"), (" ", "non-empty")]
+    ("name", "reason"),
+    [("b3lyp-d3bj", "dispersion"), ("wb97x-v", "VV10"), ("a,b,c", "comma"), (" ", "non-empty")],
 )
 def test_what_cannot_be_computed_is_refused(name, reason):
     with pytest.raises(ValueError, match=reason):
