@@ -23,7 +23,7 @@ def test_python_block_runs(code: str, monkeypatch: pytest.MonkeyPatch, capsys: p
     monkeypatch.chdir(ROOT)
     names: dict = {}
     exec(compile(code, "README.md", "exec"), names)
-    assert bool(names["sol"].converged)
+    assert names["sol"].converged.all()
     assert capsys.readouterr().out
 
 
