@@ -94,6 +94,7 @@ def pad(system: System, shape: Shape) -> System:
 
     Raises ``ValueError`` where the system is larger than the shape.
     """
+    order = stored_order(system)
     for name in ("grid", "coarse"):
         own = getattr(system, name)
         if own is not None and len(own.blocks) > 1 == len(getattr(shape, name)):
@@ -102,7 +103,6 @@ def pad(system: System, shape: Shape) -> System:
     wrong = [k for k in Shape._fields if not _fits(getattr(given, k), getattr(shape, k))]
     if wrong:
         raise ValueError(f"The system does not fit into the shape to pad it to, in its {', '.join(wrong)}.")
-    order = stored_order(system)
     padded = _pad_arrays(strip_ao(system), shape)
     return padded if order is None else store_ao(padded, order)
 
@@ -144,7 +144,7 @@ def _pad_arrays(system: System, shape: Shape) -> System:
     )
 
 
-def _grow(array: Array, shape: tuple[int, ...], fill: float = 0) -> Array:
+def _grow(array: Array, shape: tuple[int, ...], fill: int = 0) -> Array:
     widths = [(0, target - size) for target, size in zip(shape, array.shape, strict=True)]
     return jnp.pad(array, widths, constant_values=fill)
 
