@@ -35,7 +35,7 @@ class Energies:
     smearing: Float[Array, ""]  # -T S, zero for given occupations
 
     @property
-    def total(self) -> Float[Array, ""]:
+    def total(self) -> Float[Array, "*b"]:
         """Their sum; under smearing the free energy."""
         return sum(jax.tree.leaves(self), jnp.zeros(()))
 

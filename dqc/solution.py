@@ -36,7 +36,7 @@ class Solution:
     history: History
 
     @property
-    def energy(self) -> Float[Array, ""]:
+    def energy(self) -> Float[Array, "*b"]:
         """The total energy, hartree (under smearing the free energy)."""
         return self.energies.total
 
