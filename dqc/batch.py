@@ -101,6 +101,9 @@ def pad(system: System, shape: Shape) -> System:
             system = replace(system, **{name: _merge_blocks(own)})
     given = shape_of(system)
     wrong = [k for k in Shape._fields if not _fits(getattr(given, k), getattr(shape, k))]
+    wrong += [
+        f"blocks of the {k}" for k in ("grid", "coarse") if len(getattr(given, k)) != len(getattr(shape, k))
+    ]
     if wrong:
         raise ValueError(f"The system does not fit into the shape to pad it to, in its {', '.join(wrong)}.")
     padded = _pad_arrays(strip_ao(system), shape)
