@@ -67,10 +67,12 @@ def main() -> None:
         f"grid {arguments.grid}, {jax.default_backend()}"
     )
     print("".join(f"{name:>{width}s}" for name, (width, _) in COLUMNS.items()) + "  molecules")
-    rows = [measure(systems, one, xc, arguments.repeats) for one in buckets]
-    for (indices, _), row in zip(buckets, rows, strict=True):
+    rows = []
+    for one in buckets:
+        row = measure(systems, one, xc, arguments.repeats)
         numbers = "".join(f"{row[name]:>{width}{form}}" for name, (width, form) in COLUMNS.items())
-        print(numbers + "  " + ", ".join(arguments.molecules[k] for k in indices))
+        print(numbers + "  " + ", ".join(arguments.molecules[k] for k in one[0]), flush=True)
+        rows.append(row)
     sizes = [len(indices) for indices, _ in buckets]
     batch, single = (float(np.dot(sizes, [row[k] for row in rows])) for k in ("batch", "single"))
     print(
