@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from dqc import diis, minimiser
+from dqc.density import density_matrix
 from dqc.energy import Energies, fock
 from dqc.guess import GUESSES, starting_orbitals
 from dqc.linalg import diagonalize, orthogonalizer
@@ -274,7 +275,7 @@ def _diagonalise(method: Method, system: System, controls: Controls, X, error, s
     mixed = controls.damping * (state.residual > DAMPED_ABOVE) * (state.iteration > 1)
     F = (1.0 - mixed) * F + mixed * state.pulay.focks[(state.pulay.count - 1) % DIIS_SIZE]
     C = S @ state.orbitals[:, :, :slots]
-    occupied = jnp.einsum("sni,si,smi->snm", C, one_spin, C)
+    occupied = density_matrix(C, one_spin)
     energies, orbitals = diagonalize(F + controls.level_shift * (S - occupied), X)
     state = replace(state, orbitals=orbitals, pulay=pulay)
     if not method.smeared:
@@ -318,7 +319,7 @@ def _finish(system: System, X, state: State) -> Solution:
     orbitals = state.orbitals[:, :, :slots]
     return Solution(
         energies=state.energies,
-        density_matrix=jnp.einsum("sni,si,smi->snm", orbitals, state.occupations, orbitals),
+        density_matrix=density_matrix(orbitals, state.occupations),
         fock=state.fock,
         mo_coeff=mo_coeff,
         mo_energy=mo_energy,
