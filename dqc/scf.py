@@ -155,8 +155,11 @@ def check_needs(system: System, xc: Functional) -> None:
         raise ValueError(
             f"A {xc.needs.rung} functional needs AO gradients that the system has not stored" + remedy
         )
-    ranges = sum(bool(w) for w in xc.needs.omegas)
-    if ranges > len(system.repulsion) - 1:
+    wanted = sorted(w for w in xc.needs.omegas if w)
+    held = [r.omega for r in system.repulsion[1 : len(wanted) + 1]]
+    # Inside a transformation the omegas have no values to compare; their number still says something.
+    traced = any(isinstance(w, jax.core.Tracer) for w in held)
+    if len(held) < len(wanted) or not (traced or [float(w) for w in held] == wanted):
         raise ValueError(
             "The functional's range-separated exchange needs integrals the system lacks" + remedy
         )

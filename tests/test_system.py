@@ -91,6 +91,9 @@ def test_a_system_without_grid_or_long_range_is_refused():
     semilocal = dqc.build(WATER, "sto-3g", dqc.functional("pbe"), grid=0)
     with pytest.raises(ValueError, match="range-separated"):
         dqc.scf(semilocal, dqc.functional("lc-wpbe"))
+    other_range = dqc.build(WATER, "sto-3g", dqc.functional("camb3lyp"), grid=0)
+    with pytest.raises(ValueError, match="range-separated"):
+        dqc.scf(other_range, dqc.functional("lc-wpbe"))
 
 
 def test_arrays_only(lda):
