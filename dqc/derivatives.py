@@ -7,28 +7,33 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jax.custom_derivatives import SymbolicZero
+from jaxtyping import Array
 
 
-def attach(value: Any, function: Callable[..., Any], *args: Any) -> Any:
-    """``value``, with the derivatives of ``function(*args)``, whose value it is.
+def attach(value: Any, function: Callable[..., Any], *args: Any, held: tuple = ()) -> Any:
+    """``value``, with the derivatives of ``function(*held, *args)`` by ``args``, whose value it is.
 
     The function is evaluated only under differentiation, and then only along the arguments that move.
-    It closes over no traced value: what it depends on stands in ``args``, any pytrees. Derivatives of
-    ``value`` itself are dropped.
+    It closes over no traced value: what it depends on stands in ``held`` and ``args``, any pytrees. The
+    first derivative is taken at fixed ``held``; a second one sees these move as well, which is right
+    where the function is stationary in them. Derivatives of ``value`` itself are dropped.
     """
-    return _attached(function, jax.lax.stop_gradient(value), args)
+    return _attached(function, jax.lax.stop_gradient(value), held, args)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _attached(function: Callable[..., Any], value: Any, args: tuple) -> Any:
+def _attached(function: Callable[..., Any], value: Any, held: tuple, args: tuple) -> Any:
     return value
 
 
 @partial(_attached.defjvp, symbolic_zeros=True)
 def _attached_jvp(function: Callable[..., Any], primals: tuple, tangents: tuple) -> tuple[Any, Any]:
-    value, args = primals
-    return attach(value, function, *args), push_forward(function, args, tangents[1])
+    value, held, args = primals
+    slope = push_forward(lambda *args: function(*held, *args), args, tangents[2])
+    return _attached(function, value, held, args), slope
 
 
 def push_forward(function: Callable[..., Any], args: tuple, tangents: Any) -> Any:
@@ -36,6 +41,9 @@ def push_forward(function: Callable[..., Any], args: tuple, tangents: Any) -> An
     leaves, tree = jax.tree.flatten(args)
     dots = tree.flatten_up_to(tangents)
     moving = [k for k, dot in enumerate(dots) if not isinstance(dot, SymbolicZero)]
+    if not moving:
+        shapes = jax.eval_shape(function, *args)
+        return jax.tree.map(lambda x: np.zeros(x.shape, _tangent_dtype(x.dtype)), shapes)
 
     def of_moving(*values: Any) -> Any:
         moved = list(leaves)
@@ -44,3 +52,32 @@ def push_forward(function: Callable[..., Any], args: tuple, tangents: Any) -> An
         return function(*tree.unflatten(moved))
 
     return jax.jvp(of_moving, [leaves[k] for k in moving], [dots[k] for k in moving])[1]
+
+
+def _tangent_dtype(dtype: Any) -> Any:
+    return dtype if np.issubdtype(dtype, np.inexact) else jax.dtypes.float0
+
+
+def trust(good: Array, tree: Any) -> Any:
+    """``tree``, whose derivatives are NaN where ``good`` is false, save those that are zero: they stay zero."""
+    return jax.tree.map(partial(_trusted, good), tree)
+
+
+@jax.custom_jvp
+def _trusted(good: Array, value: Array) -> Array:
+    return value
+
+
+@partial(_trusted.defjvp, symbolic_zeros=True)
+def _trusted_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Any]:
+    good, value = primals
+    dot = tangents[1]
+    if isinstance(dot, SymbolicZero):
+        return _trusted(good, value), dot
+
+    # An identity, solved for by something that is none where the value is not to be trusted: this has
+    # the form of a linear map, which both modes of differentiation pass through.
+    def solve(_: Any, b: Array) -> Array:
+        return jnp.where(good | (b == 0), b, jnp.nan)
+
+    return _trusted(good, value), jax.lax.custom_linear_solve(lambda x: x, dot, solve, symmetric=True)

@@ -5,6 +5,9 @@ Pulay (1982), doi:10.1002/jcc.540030413: F = sum_k c_k F_k with sum_k c_k = 1 an
 
 from __future__ import annotations
 
+from typing import Any
+
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
@@ -60,7 +63,12 @@ def _coefficients(gram: Float[Array, "t t"], used: Array) -> Float[Array, " t"]:
     smallest = jnp.sqrt(jnp.finfo(gram.dtype).tiny)
     scale = jnp.where(used, 1.0 / jnp.sqrt(jnp.maximum(diagonal, smallest)), 0.0)
     scaled = gram * scale[:, None] * scale + jnp.diag(jnp.where(used, 0.0, 1.0))
-    values, vectors = jnp.linalg.eigh(scaled)
-    solution = vectors @ ((vectors.T @ scale) / jnp.maximum(values, SMALLEST * size))
+    values, vectors = jnp.linalg.eigh(jax.lax.stop_gradient(scaled))
+
+    def solve(_: Any, b: Array) -> Array:
+        return vectors @ ((vectors.T @ b) / jnp.maximum(values, SMALLEST * size))
+
+    # Differentiated as the linear equations that they are, not through the eigenvectors.
+    solution = jax.lax.custom_linear_solve(lambda c: scaled @ c, scale, solve, symmetric=True)
     weights = scale * solution
     return weights / weights.sum()

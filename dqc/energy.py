@@ -10,9 +10,11 @@ and the grid. Pople, Gill, Johnson (1992), doi:10.1016/0009-2614(92)85009-Y.
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from dqc.density import density_matrix, features, spin_rows
 from dqc.grid import Block, Grid
@@ -40,6 +42,29 @@ class Energies:
         return sum(jax.tree.leaves(self), jnp.zeros(()))
 
 
+def energies(
+    system: System,
+    xc: Functional,
+    orbitals: Float[Array, "s n i"],
+    occupations: Float[Array, "s i"],
+) -> Energies:
+    """The energies alone, on ``system.grid``: what is differentiated by everything but P."""
+    P = density_matrix(orbitals, occupations).sum(0)
+    J = system.repulsion[0].coulomb(P)
+    _, E_x = exact_exchange(system, xc, orbitals, occupations)
+    E_xc = jnp.zeros((), orbitals.dtype)
+
+    @jax.checkpoint
+    def chunk(E: Array, block: Block) -> tuple[Array, None]:
+        ao, local, _ = chunk_orbitals(system, xc, block, orbitals)
+        rows = spin_rows(ao, local, occupations, xc.needs.rung)
+        return E + jnp.vdot(block.weights, xc(features(*rows))), None
+
+    for block in blocks_of(xc, system.grid):
+        E_xc, _ = jax.lax.scan(chunk, E_xc, block)
+    return assemble(system, P, J, E_x, E_xc)
+
+
 def fock(
     system: System,
     xc: Functional,
@@ -55,7 +80,12 @@ def fock(
     J = system.repulsion[0].coulomb(P)
     F_x, E_x = exact_exchange(system, xc, orbitals, occupations)
     F_xc, E_xc = semilocal(system, xc, orbitals, occupations, grid)
-    energies = Energies(
+    return system.kinetic + system.nuclear + J + F_x + F_xc, assemble(system, P, J, E_x, E_xc)
+
+
+def assemble(system: System, P: Float[Array, "n n"], J: Float[Array, "n n"], E_x: Any, E_xc: Any) -> Energies:
+    """All terms, from the density matrix of both spins, its J, and the two parts of E_xc."""
+    return Energies(
         kinetic=jnp.vdot(system.kinetic, P),
         nuclear_attraction=jnp.vdot(system.nuclear, P),
         coulomb=0.5 * jnp.vdot(J, P),
@@ -64,7 +94,6 @@ def fock(
         nuclear_repulsion=system.nuclear_repulsion,
         smearing=jnp.zeros_like(E_xc),
     )
-    return system.kinetic + system.nuclear + J + F_x + F_xc, energies
 
 
 def exact_exchange(
@@ -94,20 +123,31 @@ def semilocal(
     """sum_g w_g e(g) and its derivative by P_s, chunk by chunk of the grid."""
     spins, n, _ = orbitals.shape
     F, E = jnp.zeros((spins, n, n), orbitals.dtype), jnp.zeros((), orbitals.dtype)
-    if xc.needs.rung == "none" or grid is None:
-        return F, E
 
+    # Nothing of a chunk is kept for a reverse pass: that would be all AO values of the grid.
+    @jax.checkpoint
     def chunk(carry: tuple, block: Block) -> tuple[tuple, None]:
         F, E = carry
-        ao = chunk_ao(system, xc, block)
-        index = ao_indices(system.basis, block.shells, n)
-        local = orbitals.at[:, index].get(mode="fill", fill_value=0.0)
+        ao, local, index = chunk_orbitals(system, xc, block, orbitals)
         part, energy = chunk_semilocal(xc, ao, block.weights, local, occupations)
         return (F.at[:, index[:, None], index].add(part, mode="drop"), E + energy), None
 
-    for block in grid.blocks:
+    for block in blocks_of(xc, grid):
         (F, E), _ = jax.lax.scan(chunk, (F, E), block)
     return F + F.transpose(0, 2, 1), E
+
+
+def blocks_of(xc: Functional, grid: Grid | None) -> tuple[Block, ...]:
+    """The blocks that a functional integrates over: none without a semilocal part."""
+    return () if xc.needs.rung == "none" or grid is None else grid.blocks
+
+
+def chunk_orbitals(
+    system: System, xc: Functional, block: Block, orbitals: Float[Array, "s n i"]
+) -> tuple[Float[Array, "d c m"], Float[Array, "s m i"], Int[Array, " m"]]:
+    """The AO values of a chunk, the orbitals' coefficients in those AOs, and the AOs' indices."""
+    index = ao_indices(system.basis, block.shells, orbitals.shape[1])
+    return chunk_ao(system, xc, block), orbitals.at[:, index].get(mode="fill", fill_value=0.0), index
 
 
 def chunk_ao(system: System, xc: Functional, block: Block) -> Float[Array, "d c m"]:

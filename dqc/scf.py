@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 from inspect import signature
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +15,10 @@ from dqc import diis, minimiser
 from dqc.density import density_matrix
 from dqc.energy import Energies, fock
 from dqc.guess import GUESSES, starting_orbitals
-from dqc.linalg import diagonalize, orthogonalizer
+from dqc.implicit import differentiable, eigenvectors
+from dqc.linalg import canonicalize, diagonalize, orthogonalizer
 from dqc.occupations import fermi
+from dqc.response import Response, no_response
 from dqc.solution import History, Solution
 from dqc.system import System
 from dqc.types import pytree, replace
@@ -34,6 +36,7 @@ class Method(NamedTuple):
     max_iterations: int
     smeared: bool
     guess: str | None
+    unrolled: bool
 
 
 @pytree
@@ -80,6 +83,8 @@ def scf(
     moments: Float[Array, " a"] | None = None,
     max_iterations: int = 150,
     tolerance: float = 1e-5,
+    adjoint: Literal["implicit", "unrolled"] = "implicit",
+    response: Response | None = None,
 ) -> Solution:
     """Solve the Kohn-Sham (or Hartree-Fock) equations F C = S C e self-consistently.
 
@@ -89,12 +94,19 @@ def scf(
     ``unrestricted=True`` splits a closed shell into two spins. ``guess`` is ``"sap"``, ``"sad"``, ``"core"``
     or a density matrix, and ``moments`` the spin on each atom at the start (see
     :func:`dqc.guess.starting_orbitals`). ``tolerance`` bounds the norm of the orbital gradient; the
-    energy's error is of its square. Nothing raises when it does not converge: see
-    ``Solution.converged``. Raises ``ValueError`` where ``system`` lacks what ``xc`` needs.
+    energy's error is of its square, that of a derivative of the energy and of the density of itself.
+    Nothing raises when it does not converge: see ``Solution.converged``. Raises ``ValueError`` where
+    ``system`` lacks what ``xc`` needs.
+
+    The solution is differentiable, forward and reverse and repeatedly, by the implicit function theorem
+    (:mod:`dqc.response`); under smearing, second derivatives exist for the energy alone. Its gradient
+    with respect to ``response`` is a report on the linear equations that a reverse pass solved.
+    ``adjoint="unrolled"`` differentiates the iterations themselves instead, all ``max_iterations`` of
+    them, each evaluated again in a reverse pass.
     """
     arguments = _prepare(
         system, xc, occupations, smearing, guess, unrestricted, level_shift, damping, moments,
-        max_iterations, tolerance,
+        max_iterations, tolerance, adjoint, response,
     )  # fmt: skip
     return _solve(*arguments)
 
@@ -103,23 +115,25 @@ def iterate(system: System, xc: Functional, **options: Any) -> Iterator[State | 
     """The same as :func:`scf`, one iteration at a time: yields each ``State``, last the ``Solution``."""
     given = signature(scf).bind(system, xc, **options)
     given.apply_defaults()
-    method, system, xc, controls, *start = _prepare(*given.arguments.values())
-    X, state = _start(method, system, *start)
+    method, system, xc, controls, *start, report = _prepare(*given.arguments.values())
+    X, state = _jitted_start(method, system, *start)
     step = method._replace(guess=None)  # which the step does not read: one program for every guess
     while bool(_unfinished(method, state)):
         state = _jitted_step(step, system, xc, controls, X, state)
         yield state
-    yield _finish(system, X, state)
+    yield _jitted_finish(step, system, xc, controls, X, state, start[0], report)
 
 
 def _prepare(
     system, xc, occupations, smearing, guess, unrestricted, level_shift, damping, moments,
-    max_iterations, tolerance,
+    max_iterations, tolerance, adjoint, response,
 ) -> tuple:  # fmt: skip
     """Check the options against the system, and sort them into static and traced ones."""
     check_needs(system, xc)
     if isinstance(guess, str) and guess not in GUESSES:
         raise ValueError(f"guess={guess!r} is not one of {', '.join(GUESSES)}, nor a density matrix.")
+    if adjoint not in ("implicit", "unrolled"):
+        raise ValueError(f"adjoint={adjoint!r} is neither 'implicit' nor 'unrolled'.")
     if max_iterations < 1:
         raise ValueError(f"max_iterations={max_iterations} must be at least 1.")
     rows = jnp.asarray(system.occupations if occupations is None else occupations, float)
@@ -139,10 +153,12 @@ def _prepare(
         rows = jnp.pad(rows, ((0, 0), (0, system.overlap.shape[0] - rows.shape[1])))
     if moments is not None and rows.shape[0] == 1:
         raise ValueError("moments= need two spins: leave out unrestricted=False.")
-    method = Method(max_iterations, smearing is not None, guess if isinstance(guess, str) else None)
+    start = guess if isinstance(guess, str) else None
+    method = Method(max_iterations, smearing is not None, start, adjoint == "unrolled")
     controls = Controls(*(jnp.asarray(x, float) for x in (tolerance, level_shift, damping, smearing or 0.0)))
     moments = None if moments is None else jnp.asarray(moments, float)
-    return method, system, xc, controls, rows, density, moments
+    report = no_response() if response is None else response
+    return method, system, xc, controls, rows, density, moments, report
 
 
 def check_needs(system: System, xc: Functional) -> None:
@@ -166,21 +182,36 @@ def check_needs(system: System, xc: Functional) -> None:
 
 
 @partial(jax.jit, static_argnums=0)
-def _solve(method, system, xc, controls, occupations, density, moments) -> Solution:
-    X, state = _start(method, system, occupations, density, moments)
+def _solve(method, system, xc, controls, occupations, density, moments, report) -> Solution:
+    if method.unrolled:
+        X, state = _start(method, jax.lax.stop_gradient(system), occupations, density, moments)
+        state = _unrolled(method, system, xc, controls, X, state)
+        return _solution(method, system, xc, X, state, report)
+    fixed = jax.lax.stop_gradient((system, xc, occupations, density, moments))
+    X, state = _start(method, fixed[0], *fixed[2:])
     state = jax.lax.while_loop(
         lambda state: _unfinished(method, state),
-        lambda state: _step(method, system, xc, controls, X, state),
+        lambda state: _step(method, *fixed[:2], controls, X, state),
         state,
     )
-    return _finish(system, X, state)
+    return _finish(method, system, xc, controls, X, state, occupations, report)
+
+
+def _unrolled(method: Method, system: System, xc, controls: Controls, X, state: State) -> State:
+    """The same iterations as a scan, of which a reverse pass keeps the states alone."""
+
+    @jax.checkpoint
+    def step(state: State, _: None) -> tuple[State, None]:
+        go_on = partial(_step, method, system, xc, controls, X)
+        return jax.lax.cond(_unfinished(method, state), go_on, lambda s: s, state), None
+
+    return jax.lax.scan(step, state, length=method.max_iterations)[0]
 
 
 def _unfinished(method: Method, state: State) -> Bool[Array, ""]:
     return ~state.converged & (state.iteration < method.max_iterations)
 
 
-@partial(jax.jit, static_argnums=0)
 def _start(method: Method, system: System, occupations, density, moments) -> tuple[Array, State]:
     X = orthogonalizer(system.overlap)
     n, k = X.shape
@@ -207,6 +238,9 @@ def _start(method: Method, system: System, occupations, density, moments) -> tup
         descent=minimiser.start(orbitals),
         history=History(unseen, unseen),
     )
+
+
+_jitted_start = jax.jit(_start, static_argnums=0)
 
 
 def _step(method: Method, system: System, xc, controls: Controls, X, state: State) -> State:
@@ -279,12 +313,15 @@ def _diagonalise(method: Method, system: System, controls: Controls, X, error, s
     F = (1.0 - mixed) * F + mixed * state.pulay.focks[(state.pulay.count - 1) % DIIS_SIZE]
     C = S @ state.orbitals[:, :, :slots]
     occupied = density_matrix(C, one_spin)
-    energies, orbitals = diagonalize(F + controls.level_shift * (S - occupied), X)
-    state = replace(state, orbitals=orbitals, pulay=pulay)
-    if not method.smeared:
-        return state
-    occupations, entropy = fermi(energies, state.occupations.sum(1), controls.smearing)
-    return replace(state, occupations=occupations, entropy=entropy)
+    F = F + controls.level_shift * (S - occupied)
+    energies, orbitals = diagonalize(jax.lax.stop_gradient(F) if method.unrolled else F, X)
+    occupations, entropy = state.occupations, state.entropy
+    if method.smeared:
+        occupations, entropy = fermi(energies, occupations.sum(1), controls.smearing)
+    if method.unrolled:
+        temperature = controls.smearing if method.smeared else None
+        orbitals, entropy = eigenvectors(F, S, energies, orbitals, occupations, entropy, temperature)
+    return replace(state, orbitals=orbitals, pulay=pulay, occupations=occupations, entropy=entropy)
 
 
 def _start_descent(state: State) -> State:
@@ -315,14 +352,28 @@ def commutator(
     return product - product.transpose(0, 2, 1)
 
 
-@jax.jit
-def _finish(system: System, X, state: State) -> Solution:
+def _finish(
+    method: Method, system: System, xc, controls: Controls, X, state: State, occupations, report: Response
+) -> Solution:
+    """The solution of a finished state, with its derivatives by implicit differentiation."""
+    solution = _solution(method, system, xc, X, state, report)
+    return differentiable(
+        system, xc, solution, occupations, X, controls.smearing if method.smeared else None,
+        controls.tolerance,
+    )  # fmt: skip
+
+
+_jitted_finish = jax.jit(_finish, static_argnums=0)
+
+
+def _solution(method: Method, system: System, xc, X, state: State, report: Response) -> Solution:
     slots = state.occupations.shape[1]
-    mo_energy, mo_coeff = diagonalize(state.fock, X)
-    orbitals = state.orbitals[:, :, :slots]
+    f = jnp.pad(state.occupations, ((0, 0), (0, X.shape[1] - slots)))
+    mo_energy, mo_coeff = canonicalize(state.fock, state.orbitals, f)
     return Solution(
+        energy=state.energies.total,
         energies=state.energies,
-        density_matrix=density_matrix(orbitals, state.occupations),
+        density_matrix=density_matrix(state.orbitals[:, :, :slots], state.occupations),
         fock=state.fock,
         mo_coeff=mo_coeff,
         mo_energy=mo_energy,
@@ -331,4 +382,5 @@ def _finish(system: System, X, state: State) -> Solution:
         residual=state.residual,
         iterations=state.iteration,
         history=state.history,
+        response=report,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from jaxtyping import Array, Bool, Float, Int
 
 from dqc.energy import Energies
+from dqc.response import Response
 from dqc.types import pytree
 
 
@@ -20,10 +21,17 @@ class History:
 class Solution:
     """A self-consistent field in atomic units, converged or not: ``converged`` says which.
 
-    ``energies``, ``density_matrix`` and ``fock`` belong to each other exactly; ``mo_coeff`` and
-    ``mo_energy`` diagonalise ``fock``, and reproduce ``density_matrix`` up to ``residual``.
+    ``energies``, ``density_matrix`` and ``fock`` belong to each other exactly; ``mo_coeff`` reproduces
+    ``density_matrix`` with ``occupations``, and diagonalises ``fock`` within each set of equal
+    occupations and, up to ``residual``, between them.
+
+    Every field that depends on the functional, the system or the occupations is differentiable by them
+    (see :mod:`dqc.response`); where the field has not converged, or its response has not, a derivative
+    that is not zero is NaN. ``mo_coeff`` then does not turn among orbitals of equal occupation, and of
+    degenerate ``mo_energy`` only the sum has a meaning.
     """
 
+    energy: Float[Array, ""]  # hartree; under smearing the free energy
     energies: Energies
     density_matrix: Float[Array, "s n n"]
     fock: Float[Array, "s n n"]
@@ -34,11 +42,7 @@ class Solution:
     residual: Float[Array, ""]  # norm of the orbital gradient, ||X^T (F P S - S P F) X|| / sqrt(2)
     iterations: Int[Array, ""]
     history: History
-
-    @property
-    def energy(self) -> Float[Array, "*b"]:
-        """The total energy, hartree (under smearing the free energy)."""
-        return self.energies.total
+    response: Response  # a report on derivatives: see there
 
     @property
     def message(self) -> str:

@@ -18,6 +18,7 @@ import jaxtyping
 jaxtyping.install_import_hook("dqc", "beartype.beartype")
 
 import dqc.cache  # noqa: E402  (after the hook)
+import dqc.types  # noqa: E402  (64-bit mode)
 
 dqc.cache.enable()
 

@@ -21,12 +21,23 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "occupations",
         "tree",
         "derivatives",
+        "minres",
     ),  # 0 arrays, units, linear algebra, padding
     ("xyz", "molecule", "basis", "grid"),  # 1 what is computed: host-side molecule, shells, grid points
     ("integrals", "xc"),  # 2 two wings that do not know each other
     ("system", "density", "batch"),  # 3 all arrays of one calculation; density matrix -> features
     ("energy", "guess"),  # 4 one term a line; where the density matrix starts
-    ("solution", "diis", "scf", "stability", "response", "minimiser", "variational", "orbitals"),  # 5 solvers
+    (
+        "solution",
+        "diis",
+        "scf",
+        "stability",
+        "response",
+        "implicit",
+        "minimiser",
+        "variational",
+        "orbitals",
+    ),  # 5 solvers
     ("properties", "losses"),  # 6 quantities of a solution
     (
         "train",

@@ -48,6 +48,8 @@ class Fitted:
         rows = max(1, min(self.factor.shape[0], BLOCK_BYTES // (8 * n * max(n, spins * slots))))
         columns = orbitals.transpose(1, 0, 2).reshape(n, spins * slots)
 
+        # The half-transformed integrals of a block are made anew in a reverse pass, not kept.
+        @jax.checkpoint
         def block(factor: Float[Array, "P pq"]) -> Float[Array, "s n n"]:
             half = (unpack(factor, n).reshape(-1, n) @ columns).reshape(-1, n, spins, slots)
             half = half.transpose(2, 1, 0, 3)

@@ -1,0 +1,141 @@
+"""The derivatives of a converged solution: one set of rules for every field of it.
+
+The energy is stationary, so its first derivative is taken at fixed orbitals and solves nothing; all other
+fields, and every second derivative, follow the orbitals by their response.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from dqc.density import density_matrix
+from dqc.derivatives import attach, trust
+from dqc.energy import Energies, energies, fock
+from dqc.linalg import levels_of_sets
+from dqc.occupations import fermi
+from dqc.response import Rotation, Smearing, no_response, root, rotation, smearing
+from dqc.solution import Solution
+from dqc.system import System
+from dqc.types import replace
+from dqc.xc.functional import Functional
+
+
+def differentiable(
+    system: System,
+    xc: Functional,
+    solution: Solution,
+    occupations: Float[Array, "s i"],
+    X: Float[Array, "n k"],
+    temperature: Float[Array, ""] | None,
+    tolerance: Float[Array, ""],
+) -> Solution:
+    """The same solution, with derivatives by ``system``, ``xc`` and ``occupations``.
+
+    ``X`` spans the orbitals; ``temperature`` is that of smeared occupations, ``tolerance`` that of the
+    self-consistent field, to which the one of its response is tied.
+    """
+    if temperature is not None:
+        occupations = jax.lax.stop_gradient(solution.occupations)
+    f = jax.lax.stop_gradient(occupations)
+    C, e = _finite(solution, jax.lax.stop_gradient(X))
+    chart = rotation(C, e, f) if temperature is None else smearing(C, e, f, temperature)
+    y, report = root(
+        _self_consistency, chart, _accuracy(tolerance), solution.response, system, xc, occupations
+    )
+    energy = attach(solution.energy, _total, system, xc, occupations, held=(chart, y))
+    names = ("energies", "density_matrix", "fock", "mo_coeff", "mo_energy", "occupations")
+    fields = {name: getattr(solution, name) for name in names}
+    fields = attach(
+        fields, partial(_fields, temperature is None), system, xc, occupations, temperature, chart, y
+    )
+    fields = trust(solution.converged, fields | {"energy": energy})
+    return replace(solution, response=report, **fields)
+
+
+def _accuracy(tolerance: Float[Array, ""]) -> Float[Array, ""]:
+    """Of the response: the density it starts from is as good as ``tolerance``."""
+    return jnp.clip(0.01 * tolerance, 1e-11, 1e-7)
+
+
+def _finite(solution: Solution, X: Float[Array, "n k"]) -> tuple[Array, Array]:
+    """Orbitals and levels at which derivatives are finite, even those that will be multiplied by zero."""
+    C, e = jax.lax.stop_gradient((solution.mo_coeff, solution.mo_energy))
+    good = jnp.isfinite(C).all() & jnp.isfinite(e).all()
+    plain = jnp.broadcast_to(X, C.shape), jnp.broadcast_to(jnp.arange(e.shape[1], dtype=e.dtype), e.shape)
+    return jax.tree.map(lambda a, b: jnp.where(good, a, b), (C, e), plain)
+
+
+def _self_consistency(
+    chart: Any, y: Array, system: System, xc: Functional, occupations: Float[Array, "s i"]
+) -> Array:
+    """The orbital gradient as a function of the rotation."""
+    F, _ = fock(system, xc, chart.moved(y, system.overlap), occupations, system.grid)
+    return chart.gradient(y, system.overlap, F)
+
+
+def _total(chart: Any, y: Array, system: System, xc: Functional, occupations: Array) -> Float[Array, ""]:
+    return energies(system, xc, chart.moved(y, system.overlap), occupations).total
+
+
+def _fields(
+    given: bool,
+    system: System,
+    xc: Functional,
+    occupations: Float[Array, "s i"],
+    temperature: Float[Array, ""] | None,
+    chart: Rotation | Smearing,
+    y: Array,
+) -> dict[str, Any]:
+    """What follows from the rotation y; ``given`` says whether the occupations are, or follow the levels."""
+    C = chart.moved(y, system.overlap)
+    F, terms = fock(system, xc, C, occupations, system.grid)
+    frame = chart.frame(y, system.overlap)
+    in_frame = frame.transpose(0, 2, 1) @ F @ frame
+    if given:
+        f = jnp.pad(occupations, ((0, 0), (0, frame.shape[2] - occupations.shape[1])))
+        levels, entropy = levels_of_sets(in_frame, frame, jax.lax.stop_gradient(f)), terms.smearing
+        filled, mo_coeff = occupations, frame
+    else:
+        levels = jnp.diagonal(in_frame, axis1=1, axis2=2)
+        filled, entropy = fermi(levels, occupations.sum(1), temperature)
+        mo_coeff = jnp.nan * frame
+    return {
+        "energies": replace(terms, smearing=entropy),
+        "density_matrix": density_matrix(C, occupations),
+        "fock": F,
+        "mo_coeff": mo_coeff,
+        "mo_energy": levels,
+        "occupations": filled,
+    }
+
+
+def eigenvectors(
+    F: Float[Array, "s n n"],
+    S: Float[Array, "n n"],
+    levels: Float[Array, "s k"],
+    orbitals: Float[Array, "s n k"],
+    occupations: Float[Array, "s i"],
+    entropy: Float[Array, ""],
+    temperature: Float[Array, ""] | None,
+) -> tuple[Float[Array, "s n k"], Float[Array, ""]]:
+    """Solutions of F C = S C e (and -T S) with derivatives by F and S that are blind to degeneracy.
+
+    C turns only between orbitals of different occupation: the density matrix C f C^T is what is
+    differentiated. Under smearing the change of f is part of C.
+    """
+    f = jax.lax.stop_gradient(occupations)
+    chart = (
+        rotation(orbitals, levels, f) if temperature is None else smearing(orbitals, levels, f, temperature)
+    )
+    tight = jnp.asarray(1e-12)
+    y, _ = root(lambda chart, y, F, S: chart.gradient(y, S, F), chart, tight, no_response(), F, S)
+    if temperature is None:
+        return chart.frame(y, S), entropy
+    frame = chart.frame(y, S)
+    in_frame = jnp.diagonal(frame.transpose(0, 2, 1) @ F @ frame, axis1=1, axis2=2)
+    return chart.moved(y, S), fermi(in_frame, f.sum(1), temperature)[1]

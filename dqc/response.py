@@ -1,0 +1,257 @@
+"""Derivatives of self-consistent orbitals, by the implicit function theorem.
+
+Converged orbitals solve r(y; theta) = 0, the orbital gradient being a function of a rotation y and of all
+that the energy depends on, so dy/dtheta = -(dr/dy)^(-1) dr/dtheta: the coupled-perturbed Kohn-Sham
+equations. y lives on pairs of orbitals with different occupations and is scaled by their gaps, which
+makes dr/dy the identity plus the coupling by the Fock matrix's response, symmetric, and applied by
+forward differentiation of the Fock matrix. No eigenvector is differentiated, so gaps inside the occupied
+or the virtual space do not matter. Gerratt, Mills (1968), doi:10.1063/1.1670299; Handy, Schaefer (1984),
+doi:10.1063/1.447489.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from dqc.derivatives import attach, push_forward
+from dqc.linalg import inverse_square_root
+from dqc.minres import minres
+from dqc.occupations import chemical_potential, fermi_slopes
+from dqc.types import pytree
+
+SMALLEST_GAP = 1e-3  # hartree, in the scale of a rotation: a preconditioner, it changes no result
+MAX_ITERATIONS = 200
+ZERO_MODE = 1e-3  # a Ritz value below this is a direction in which the energy hardly changes
+
+
+@pytree
+class Response:
+    """How the linear equations of a derivative were solved; all zero where none were.
+
+    It belongs to the derivative, so it travels with it: in forward mode it is the tangent of
+    ``Solution.response``, in reverse mode the gradient with respect to the argument ``response`` of
+    :func:`dqc.scf`, for which :func:`no_response` is the value to give.
+    """
+
+    iterations: Float[Array, ""]
+    residual: Float[Array, ""]  # relative to the right-hand side
+    smallest: Float[Array, ""]  # Ritz value of least magnitude, of a matrix that is one without coupling
+    converged: Float[Array, ""]  # 1 or 0; where it is 0 the derivative is NaN
+
+    @property
+    def zero_mode(self) -> bool:
+        """Whether the energy hardly changes along some rotation, as in a symmetry-broken open shell."""
+        return bool((self.iterations > 0) & (jnp.abs(self.smallest) < ZERO_MODE))
+
+
+def no_response() -> Response:
+    """The report of equations that were not solved."""
+    return Response(*[jnp.zeros(())] * 4)
+
+
+@pytree
+class Rotation:
+    """Rotations of orbitals with given occupations, about converged ones.
+
+    C(y) = C~ (C~^T S C~)^(-1/2) with C~ = C_slots + C Y, where Y_ij = p_ij y_ij and, inside the slots, Y is
+    antisymmetric. p_ij = (2 |f_j - f_i| |e_i - e_j|)^(-1/2) is zero for equal occupations.
+    """
+
+    orbitals: Float[Array, "s n k"]
+    scale: Float[Array, "s k i"]  # p, each pair once
+    slope: Float[Array, "s k i"]  # 2 p (f_j - f_i): from C^T F C to the gradient by y
+
+    def start(self) -> Float[Array, "s k i"]:
+        """No rotation."""
+        return jnp.zeros_like(self.scale)
+
+    def solved(self, y: Float[Array, "s k i"]) -> Float[Array, "s k i"]:
+        """y where it has been solved for: to any order."""
+        return y
+
+    def moved(self, y: Float[Array, "s k i"], S: Float[Array, "n n"]) -> Float[Array, "s n i"]:
+        """The rotated orbitals of the slots, orthonormal under S."""
+        slots = y.shape[2]
+        Y = self.scale * y
+        Y = Y.at[:, :slots].add(-Y[:, :slots].transpose(0, 2, 1))
+        return _lowdin(self.orbitals[:, :, :slots] + self.orbitals @ Y, S)
+
+    def frame(self, y: Float[Array, "s k i"], S: Float[Array, "n n"]) -> Float[Array, "s n k"]:
+        """All orbitals, moved without turning among orbitals of equal occupation."""
+        occupied = self.moved(y, S)
+        virtual = self.orbitals[:, :, y.shape[2] :]
+        virtual = virtual - occupied @ (occupied.transpose(0, 2, 1) @ S @ virtual)
+        return jnp.concatenate([occupied, _lowdin(virtual, S)], axis=2)
+
+    def gradient(
+        self, y: Float[Array, "s k i"], S: Float[Array, "n n"], F: Float[Array, "s n n"]
+    ) -> Float[Array, "s k i"]:
+        """r(y) = 2 p (f_j - f_i) C^T F C for pairs in the slots, with (1 - S C C^T) F C for the others."""
+        slots = y.shape[2]
+        C = self.moved(y, S)
+        FC = F @ C
+        within = C.transpose(0, 2, 1) @ FC
+        across = self.orbitals[:, :, slots:].transpose(0, 2, 1) @ (FC - S @ C @ within)
+        return self.slope * jnp.concatenate([within, across], axis=1)
+
+
+@pytree
+class Smearing:
+    """Changes of the density matrix of orbitals with Fermi-Dirac occupations, to first order.
+
+    dP = L y in the converged orbitals, where L L^T is minus the response of non-interacting electrons
+    at a fixed number of them: divided differences of the Fermi function, and on the diagonal its slopes
+    w less w w^T / sum w, the share of the chemical potential.
+    """
+
+    orbitals: Float[Array, "s n k"]
+    levels: Float[Array, "s k"]
+    off: Float[Array, "s k k"]  # roots of minus the divided differences; the diagonal is zero
+    diagonal: Float[Array, "s k"]  # roots of the slopes w
+    mean: Float[Array, "s k"]  # the same, normalised
+    share: Float[Array, "s k k"]  # f_j / (f_i^2 + f_j^2): from dP to a change of the orbitals
+
+    def start(self) -> Float[Array, "s k k"]:
+        """No change."""
+        return jnp.zeros_like(self.off)
+
+    def solved(self, y: Float[Array, "s k k"]) -> Float[Array, "s k k"]:
+        """y where it has been solved for: to first order, whose own derivative is therefore NaN."""
+        return attach(y, lambda y: jnp.nan * y, y)
+
+    def moved(self, y: Float[Array, "s k k"], S: Float[Array, "n n"]) -> Float[Array, "s n k"]:
+        """Orbitals C with C f C^T = C~ (f + L y) C~^T to first order."""
+        C = _lowdin(self.orbitals, S)
+        y = 0.5 * (y + y.transpose(0, 2, 1))
+        dP = self.off * y + self._on_diagonal(self.diagonal * self._without_mean(y))
+        return C + C @ (dP * self.share)
+
+    def frame(self, y: Float[Array, "s k k"], S: Float[Array, "n n"]) -> Float[Array, "s n k"]:
+        """The orbitals in which y is written."""
+        return _lowdin(self.orbitals, S)
+
+    def gradient(
+        self, y: Float[Array, "s k k"], S: Float[Array, "n n"], F: Float[Array, "s n n"]
+    ) -> Float[Array, "s k k"]:
+        """r(y) = y + L^T (C~^T F C~ - e)."""
+        C = _lowdin(self.orbitals, S)
+        G = C.transpose(0, 2, 1) @ F @ C - self._on_diagonal(self.levels)
+        return y + self.off * G + self._on_diagonal(self._without_mean(self.diagonal[:, :, None] * G))
+
+    def _without_mean(self, y: Array) -> Float[Array, "s k"]:
+        diagonal = jnp.diagonal(y, axis1=1, axis2=2)
+        return diagonal - self.mean * (self.mean * diagonal).sum(1, keepdims=True)
+
+    def _on_diagonal(self, values: Array) -> Float[Array, "s k k"]:
+        return values[:, :, None] * jnp.eye(values.shape[1], dtype=values.dtype)
+
+
+def rotation(
+    orbitals: Float[Array, "s n k"], levels: Float[Array, "s k"], occupations: Float[Array, "s i"]
+) -> Rotation:
+    """The rotations of converged orbitals."""
+    k, slots = levels.shape[1], occupations.shape[1]
+    f = jnp.pad(occupations, ((0, 0), (0, k - slots)))
+    once = jnp.arange(k)[:, None] > jnp.arange(slots)
+    difference = jnp.where(once, f[:, None, :slots] - f[:, :, None], 0.0)
+    gap = jnp.maximum(jnp.abs(levels[:, :, None] - levels[:, None, :slots]), SMALLEST_GAP)
+    pair = difference != 0
+    scale = jnp.where(pair, 1.0 / jnp.sqrt(2.0 * jnp.where(pair, jnp.abs(difference), 1.0) * gap), 0.0)
+    return Rotation(orbitals, scale, 2.0 * scale * difference)
+
+
+def smearing(
+    orbitals: Float[Array, "s n k"],
+    levels: Float[Array, "s k"],
+    occupations: Float[Array, "s k"],
+    temperature: Float[Array, ""],
+) -> Smearing:
+    """The changes of a density matrix under smearing."""
+    f = occupations
+    mu = chemical_potential(levels, f.sum(1), temperature)
+    slopes = fermi_slopes(levels, mu, temperature)
+    one = jnp.eye(levels.shape[1], dtype=bool)
+    diagonal = jnp.sqrt(jnp.diagonal(slopes, axis1=1, axis2=2))
+    norm = jnp.linalg.norm(diagonal, axis=1, keepdims=True)
+    squares = f[:, :, None] ** 2 + f[:, None, :] ** 2
+    held = squares > 1e-24
+    share = jnp.where(held, f[:, None, :] / jnp.where(held, squares, 1.0), 0.0)
+    return Smearing(
+        orbitals=orbitals,
+        levels=levels,
+        off=jnp.sqrt(jnp.where(one, 0.0, slopes)),
+        diagonal=diagonal,
+        mean=diagonal / jnp.where(norm > 0, norm, 1.0),
+        share=share,
+    )
+
+
+def _lowdin(orbitals: Float[Array, "s n i"], S: Float[Array, "n n"]) -> Float[Array, "s n i"]:
+    return orbitals @ inverse_square_root(orbitals.transpose(0, 2, 1) @ S @ orbitals)
+
+
+def root(
+    equations: Callable[..., Array],
+    chart: Rotation | Smearing,
+    tolerance: Float[Array, ""],
+    report: Response,
+    *args: Any,
+) -> tuple[Array, Response]:
+    """y = 0 and ``report``, with the derivatives of the y that solves ``equations(chart, y, *args) = 0``.
+
+    ``tolerance`` is that of the linear equations, relative to their right-hand side. Where these do not
+    converge the derivative is NaN, unless it is zero: then nothing is solved.
+    """
+    return _root(equations, chart, chart.start(), tolerance, report, args)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _root(
+    equations: Callable[..., Array], chart: Any, y: Array, tolerance: Array, report: Response, args: tuple
+) -> tuple[Array, Response]:
+    return y, report
+
+
+@partial(_root.defjvp, symbolic_zeros=True)
+def _root_jvp(equations: Callable[..., Array], primals: tuple, tangents: tuple) -> tuple[Any, Any]:
+    chart, start, tolerance, report, args = primals
+    y, report = _root(equations, chart, start, tolerance, report, args)
+    here = chart.solved(y)
+    slope = push_forward(lambda *args: equations(chart, here, *args), args, tangents[4])
+
+    def operator(unknown: tuple[Array, Response]) -> tuple[Array, Response]:
+        v, told = unknown
+        return jax.jvp(lambda y: equations(chart, y, *args), (here,), (v,))[1], told
+
+    def solve(matvec: Any, b: tuple[Array, Response]) -> tuple[Array, Response]:
+        end = minres(lambda v: matvec((v, b[1]))[0], b[0], tolerance, MAX_ITERATIONS)
+        told = Response(
+            iterations=end.iterations.astype(float),
+            residual=end.residual,
+            smallest=jnp.where(end.iterations > 0, end.smallest, 0.0),
+            converged=end.converged.astype(float),
+        )
+        return jnp.where(end.converged, end.x, jnp.nan), told
+
+    # The report rides along as unknowns of its own that "solve" to the report: so it passes through
+    # either mode of differentiation beside the derivative that it is about. Each right-hand side takes
+    # nothing from the other, in a way that makes both depend on whichever tangent there is.
+    carried = jax.tree.map(_instantiated, tangents[3], report, is_leaf=_is_zero)
+    nothing = 0.0 * (carried.iterations + slope.reshape(-1)[0])
+    right = nothing - slope, jax.tree.map(lambda x: x + nothing, carried)
+    answer = jax.lax.custom_linear_solve(operator, right, solve, symmetric=True)
+    return (y, report), answer
+
+
+def _is_zero(x: Any) -> bool:
+    return isinstance(x, jax.custom_derivatives.SymbolicZero)
+
+
+def _instantiated(tangent: Any, value: Array) -> Array:
+    return jnp.zeros_like(value) if _is_zero(tangent) else tangent
