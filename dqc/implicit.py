@@ -44,9 +44,11 @@ def differentiable(
     f = jax.lax.stop_gradient(occupations)
     C, e = _finite(solution, jax.lax.stop_gradient(X))
     chart = rotation(C, e, f) if temperature is None else smearing(C, e, f, temperature)
+    exact, rough = partial(_self_consistency, False), partial(_self_consistency, True)
     y, report = root(
-        _self_consistency, chart, _accuracy(tolerance), solution.response, system, xc, occupations
-    )
+        exact, rough if system.coarse is not None else None, chart, _accuracy(tolerance),
+        solution.response, system, xc, occupations,
+    )  # fmt: skip
     energy = attach(solution.energy, _total, system, xc, occupations, held=(chart, y))
     names = ("energies", "density_matrix", "fock", "mo_coeff", "mo_energy", "occupations")
     fields = {name: getattr(solution, name) for name in names}
@@ -71,10 +73,11 @@ def _finite(solution: Solution, X: Float[Array, "n k"]) -> tuple[Array, Array]:
 
 
 def _self_consistency(
-    chart: Any, y: Array, system: System, xc: Functional, occupations: Float[Array, "s i"]
+    coarse: bool, chart: Any, y: Array, system: System, xc: Functional, occupations: Float[Array, "s i"]
 ) -> Array:
-    """The orbital gradient as a function of the rotation."""
-    F, _ = fock(system, xc, chart.moved(y, system.overlap), occupations, system.grid)
+    """The orbital gradient as a function of the rotation, on the grid or on the coarse one."""
+    grid = system.coarse if coarse else system.grid
+    F, _ = fock(system, xc, chart.moved(y, system.overlap), occupations, grid)
     return chart.gradient(y, system.overlap, F)
 
 
@@ -120,22 +123,15 @@ def eigenvectors(
     levels: Float[Array, "s k"],
     orbitals: Float[Array, "s n k"],
     occupations: Float[Array, "s i"],
-    entropy: Float[Array, ""],
-    temperature: Float[Array, ""] | None,
-) -> tuple[Float[Array, "s n k"], Float[Array, ""]]:
-    """Solutions of F C = S C e (and -T S) with derivatives by F and S that are blind to degeneracy.
+) -> Float[Array, "s n k"]:
+    """Solutions C of F C = S C e, given, with derivatives by F and S that are blind to degeneracy.
 
-    C turns only between orbitals of different occupation: the density matrix C f C^T is what is
-    differentiated. Under smearing the change of f is part of C.
+    C turns between orbitals of different occupation only, which is all that C f C^T depends on.
     """
-    f = jax.lax.stop_gradient(occupations)
-    chart = (
-        rotation(orbitals, levels, f) if temperature is None else smearing(orbitals, levels, f, temperature)
-    )
-    tight = jnp.asarray(1e-12)
-    y, _ = root(lambda chart, y, F, S: chart.gradient(y, S, F), chart, tight, no_response(), F, S)
-    if temperature is None:
-        return chart.frame(y, S), entropy
-    frame = chart.frame(y, S)
-    in_frame = jnp.diagonal(frame.transpose(0, 2, 1) @ F @ frame, axis1=1, axis2=2)
-    return chart.moved(y, S), fermi(in_frame, f.sum(1), temperature)[1]
+    chart = rotation(orbitals, levels, jax.lax.stop_gradient(occupations))
+    y, _ = root(_fixed_field, None, chart, jnp.asarray(1e-12), no_response(), F, S)
+    return chart.frame(y, S)
+
+
+def _fixed_field(chart: Rotation, y: Array, F: Float[Array, "s n n"], S: Float[Array, "n n"]) -> Array:
+    return chart.gradient(y, S, F)

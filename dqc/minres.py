@@ -13,6 +13,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+INNER_TOLERANCE = 1e-3  # of the equations with the rough operator
+WORTHWHILE = 0.2  # a correction must bring the residual below this share
+
 
 class Outcome(NamedTuple):
     """A solution, and how it was reached."""
@@ -37,6 +40,50 @@ class _State(NamedTuple):
     eta: Array  # what is left of |b| after the rotations
     alphas: Array
     betas: Array
+
+
+def refined(
+    matvec: Callable[[Array], Array],
+    rough: Callable[[Array], Array],
+    b: Float[Array, "..."],
+    tolerance: float | Array,
+    max_iterations: int,
+) -> Outcome:
+    """The same as :func:`minres`, where a symmetric ``rough`` operator close to A is cheaper to apply.
+
+    x <- x + R^(-1) (b - A x) with R rough, while that pays, and the rest by minimal residuals of A.
+    ``iterations`` counts the applications of A.
+    """
+    size = lambda v: jnp.linalg.norm(v.reshape(-1))  # noqa: E731
+    norm = size(b)
+
+    def pays(s: tuple) -> Array:
+        _, _, now, before, rounds, _ = s
+        return (now > tolerance * norm) & (now < WORTHWHILE * before) & (rounds < max_iterations)
+
+    def correct(s: tuple) -> tuple:
+        x, r, now, _, rounds, smallest = s
+        step = minres(rough, r, INNER_TOLERANCE, max_iterations)
+        new = x + step.x
+        left = b - matvec(new)
+        # A correction that makes things worse is not taken, and is the last one.
+        good = size(left) < now
+        x, r, after = (jnp.where(good, u, v) for u, v in ((new, x), (left, r), (size(left), now)))
+        return x, r, after, now, rounds + 1, _least(step.smallest, smallest)
+
+    infinite, zero = jnp.asarray(jnp.inf, b.dtype), jnp.zeros((), int)
+    x, r, now, _, rounds, smallest = jax.lax.while_loop(
+        pays, correct, (jnp.zeros_like(b), b, norm, infinite, zero, infinite)
+    )
+    share = now / jnp.where(norm > 0, norm, 1.0)
+    rest = minres(matvec, r, tolerance / jnp.maximum(share, tolerance), max_iterations)
+    return Outcome(
+        x=x + rest.x,
+        iterations=rounds + rest.iterations,
+        residual=share * rest.residual,
+        smallest=_least(rest.smallest, smallest),
+        converged=rest.converged,
+    )
 
 
 def minres(
@@ -78,6 +125,10 @@ def minres(
         smallest=_smallest_ritz(end),
         converged=jnp.abs(end.eta) <= tolerance,
     )
+
+
+def _least(a: Array, b: Array) -> Array:
+    return jnp.where(jnp.abs(a) < jnp.abs(b), a, b)
 
 
 def _advance(matvec: Callable[[Array], Array], s: _State) -> _State:

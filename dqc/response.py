@@ -21,7 +21,7 @@ from jaxtyping import Array, Float
 
 from dqc.derivatives import attach, push_forward
 from dqc.linalg import inverse_square_root
-from dqc.minres import minres
+from dqc.minres import minres, refined
 from dqc.occupations import chemical_potential, fermi_slopes
 from dqc.types import pytree
 
@@ -198,6 +198,7 @@ def _lowdin(orbitals: Float[Array, "s n i"], S: Float[Array, "n n"]) -> Float[Ar
 
 def root(
     equations: Callable[..., Array],
+    rough: Callable[..., Array] | None,
     chart: Rotation | Smearing,
     tolerance: Float[Array, ""],
     report: Response,
@@ -205,32 +206,50 @@ def root(
 ) -> tuple[Array, Response]:
     """y = 0 and ``report``, with the derivatives of the y that solves ``equations(chart, y, *args) = 0``.
 
+    ``rough`` are cheaper equations like them, to precondition the linear ones.
     ``tolerance`` is that of the linear equations, relative to their right-hand side. Where these do not
     converge the derivative is NaN, unless it is zero: then nothing is solved.
     """
-    return _root(equations, chart, chart.start(), tolerance, report, args)
+    return _root(equations, rough, chart, chart.start(), tolerance, report, args)
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(0,))
+@partial(jax.custom_jvp, nondiff_argnums=(0, 1))
 def _root(
-    equations: Callable[..., Array], chart: Any, y: Array, tolerance: Array, report: Response, args: tuple
+    equations: Callable[..., Array],
+    rough: Callable[..., Array] | None,
+    chart: Any,
+    y: Array,
+    tolerance: Array,
+    report: Response,
+    args: tuple,
 ) -> tuple[Array, Response]:
     return y, report
 
 
 @partial(_root.defjvp, symbolic_zeros=True)
-def _root_jvp(equations: Callable[..., Array], primals: tuple, tangents: tuple) -> tuple[Any, Any]:
+def _root_jvp(
+    equations: Callable[..., Array],
+    rough: Callable[..., Array] | None,
+    primals: tuple,
+    tangents: tuple,
+) -> tuple[Any, Any]:
     chart, start, tolerance, report, args = primals
-    y, report = _root(equations, chart, start, tolerance, report, args)
+    y, report = _root(equations, rough, chart, start, tolerance, report, args)
     here = chart.solved(y)
     slope = push_forward(lambda *args: equations(chart, here, *args), args, tangents[4])
 
+    def along(equations: Callable[..., Array], v: Array) -> Array:
+        return jax.jvp(lambda y: equations(chart, y, *args), (here,), (v,))[1]
+
     def operator(unknown: tuple[Array, Response]) -> tuple[Array, Response]:
-        v, told = unknown
-        return jax.jvp(lambda y: equations(chart, y, *args), (here,), (v,))[1], told
+        return along(equations, unknown[0]), unknown[1]
 
     def solve(matvec: Any, b: tuple[Array, Response]) -> tuple[Array, Response]:
-        end = minres(lambda v: matvec((v, b[1]))[0], b[0], tolerance, MAX_ITERATIONS)
+        exact = lambda v: matvec((v, b[1]))[0]  # noqa: E731
+        if rough is None:
+            end = minres(exact, b[0], tolerance, MAX_ITERATIONS)
+        else:
+            end = refined(exact, partial(along, rough), b[0], tolerance, MAX_ITERATIONS)
         told = Response(
             iterations=end.iterations.astype(float),
             residual=end.residual,

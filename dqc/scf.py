@@ -134,6 +134,8 @@ def _prepare(
         raise ValueError(f"guess={guess!r} is not one of {', '.join(GUESSES)}, nor a density matrix.")
     if adjoint not in ("implicit", "unrolled"):
         raise ValueError(f"adjoint={adjoint!r} is neither 'implicit' nor 'unrolled'.")
+    if adjoint == "unrolled" and smearing is not None:
+        raise ValueError("adjoint='unrolled' differentiates given occupations only: leave out smearing=.")
     if max_iterations < 1:
         raise ValueError(f"max_iterations={max_iterations} must be at least 1.")
     rows = jnp.asarray(system.occupations if occupations is None else occupations, float)
@@ -319,8 +321,7 @@ def _diagonalise(method: Method, system: System, controls: Controls, X, error, s
     if method.smeared:
         occupations, entropy = fermi(energies, occupations.sum(1), controls.smearing)
     if method.unrolled:
-        temperature = controls.smearing if method.smeared else None
-        orbitals, entropy = eigenvectors(F, S, energies, orbitals, occupations, entropy, temperature)
+        orbitals = eigenvectors(F, S, energies, orbitals, occupations)
     return replace(state, orbitals=orbitals, pulay=pulay, occupations=occupations, entropy=entropy)
 
 
