@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from dqc.batch import stack as stack
     from dqc.batch import unstack as unstack
     from dqc.molecule import Molecule as Molecule
+    from dqc.nuclei import at as at
     from dqc.properties.on_points import density_on as density_on
     from dqc.properties.on_points import orbitals_on as orbitals_on
     from dqc.scf import iterate as iterate
@@ -48,6 +49,7 @@ _HOME = {
     "Needs": "dqc.xc.functional",
     "Solution": "dqc.solution",
     "System": "dqc.system",
+    "at": "dqc.nuclei",
     "bucket": "dqc.batch",
     "build": "dqc.system",
     "common_shape": "dqc.batch",
