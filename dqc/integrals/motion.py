@@ -67,7 +67,7 @@ def one_body_motion(
     coords = undifferentiated(SECOND, coords)
 
     @jax.checkpoint
-    def change(move: Float[Array, "a x"], coords: Float[Array, "a x"]) -> Float[Array, "x n n"]:
+    def change(move: Float[Array, "a x"], coords: Float[Array, "a x"]) -> Float[Array, "k n n"]:
         source, charges = known
         shape = (3, 3 if name == "dipole" else 1, n, n)
         gradient = fetch(partial(host.one_body_gradient, name, n), shape, source, charges, coords)
