@@ -14,7 +14,6 @@ import pytest
 import dqc
 from dqc.energy import fock
 from dqc.nuclei import follow
-from dqc.system import store_ao
 from dqc.types import replace
 
 FORMALDEHYDE = (["C", "O", "H", "H"], [[0, 0, 0], [0, 0, 2.27], [1.78, 0, -1.02], [-1.78, 0.2, -1.02]])
@@ -68,7 +67,7 @@ def test_at_the_same_positions_nothing_changes(name: str, xc: str, options: dict
         assert value.dtype == old.dtype
 
 
-@pytest.mark.parametrize(("name", "xc"), [("CH2O", "pbe0"), ("OH", "lc-wpbe")])
+@pytest.mark.parametrize(("name", "xc"), [("CH2O", "pbe"), ("OH", "lc-wpbe")])
 def test_moved_is_built_there(name: str, xc: str) -> None:
     base, functional = system(name, xc), dqc.functional(xc)
     coords = base.coords + 0.02 * direction(base, 1)
@@ -98,14 +97,8 @@ def test_the_gradient_at_a_fixed_density_matrix(name: str, xc: str, options: dic
     gradient = jax.jit(jax.grad(f))(x)
     assert float(jnp.vdot(gradient, v)) == pytest.approx(expected, rel=1e-7)
     np.testing.assert_allclose(gradient.sum(0), 0.0, atol=1e-8)  # points move with their atoms
-    if xc == "r2scan":
+    if xc == "pbe0":
         assert float(jax.jvp(f, (x,), (v,))[1]) == pytest.approx(expected, rel=1e-7)
-
-
-def test_stored_orbital_values_have_the_derivatives_of_recomputed_ones() -> None:
-    base, xc = system(), dqc.functional("pbe")
-    gradients = [jax.jit(jax.grad(energy(s, xc)))(base.coords) for s in (base, store_ao(base))]
-    np.testing.assert_allclose(*gradients, rtol=0, atol=1e-10)
 
 
 def test_follow_keeps_the_values() -> None:
@@ -113,17 +106,22 @@ def test_follow_keeps_the_values() -> None:
     base = system("OH", "lc-wpbe", ao="stored")
     for value, old in zip(jax.tree.leaves(follow(base, base.coords)), jax.tree.leaves(base), strict=True):
         np.testing.assert_array_equal(value, old)
+    v = direction(base)
     weights = [
-        jax.jacfwd(lambda x, f=f: f(base, x).grid.blocks[0].weights)(base.coords) for f in (follow, dqc.at)
+        jax.jit(lambda x, f=f: jax.jvp(lambda x: f(base, x).grid.blocks[0].weights, (x,), (v,))[1])(
+            base.coords
+        )
+        for f in (follow, dqc.at)
     ]
     np.testing.assert_allclose(*weights, atol=1e-12)
 
 
 def test_ghosts_do_not_move_anything() -> None:
-    base, xc = system("OH", "pbe0"), dqc.functional("pbe0")
-    shape = dqc.common_shape([base, system("CH2O", "pbe0")])
+    name = "lda,vwn"
+    base, xc = system("OH", name), dqc.functional(name)
+    shape = dqc.common_shape([base, system("CH2O", name)])
     padded = dqc.pad(base, shape)
-    moved = dqc.at(padded, padded.coords)
+    moved = jax.jit(dqc.at)(padded, padded.coords)
     for value, old in zip(jax.tree.leaves(moved), jax.tree.leaves(padded), strict=True):
         np.testing.assert_allclose(value, old, rtol=1e-12, atol=1e-12)
     n = base.overlap.shape[0]
@@ -144,16 +142,17 @@ def test_ghosts_do_not_move_anything() -> None:
 def test_positions_in_a_batch() -> None:
     base = system("OH", "hf")
     f = energy(base, dqc.functional("hf"))
+    single = jax.jit(jax.value_and_grad(f))
     many = jnp.stack([base.coords + 0.05 * direction(base, seed) for seed in range(3)])
     value, gradient = jax.jit(jax.vmap(jax.value_and_grad(f)))(many)
     for k, coords in enumerate(many):
-        alone = jax.value_and_grad(f)(coords)
+        alone = single(coords)
         np.testing.assert_allclose(value[k], alone[0], rtol=1e-13)
         np.testing.assert_allclose(gradient[k], alone[1], atol=1e-11)
 
 
 def test_the_source_survives_a_file(tmp_path: Path) -> None:
-    base, xc = system("OH", "pbe0"), dqc.functional("pbe0")
+    base, xc = system("OH", "lda,vwn"), dqc.functional("lda,vwn")
     dqc.save(base, tmp_path / "oh")
     loaded = dqc.load(tmp_path / "oh", ao="recomputed")
     coords = base.coords + 0.05 * direction(base)
@@ -163,8 +162,8 @@ def test_the_source_survives_a_file(tmp_path: Path) -> None:
 
 def test_second_derivatives_that_mix_positions_with_other_inputs() -> None:
     """d/dtheta of dE/dR, reverse over reverse and forward over reverse, in both orders."""
-    base = system("OH", "pbe0", ao="stored")
-    xc = dqc.functional("pbe0", trainable=("kappa",))
+    base = system("OH", "pbe", ao="stored")
+    xc = dqc.functional("pbe", trainable=("kappa",))
     (start,), tree = jax.tree.flatten(xc)
     v = direction(base)
 
@@ -175,7 +174,7 @@ def test_second_derivatives_that_mix_positions_with_other_inputs() -> None:
     expected = float(difference(force, start, jnp.ones_like(start), 1e-2))
     mixed = {
         "reverse over reverse": jax.jit(jax.grad(force)),
-        "forward over reverse": lambda theta: jax.jvp(force, (theta,), (jnp.ones_like(theta),))[1],
+        "forward over reverse": jax.jit(lambda t: jax.jvp(force, (t,), (jnp.ones_like(t),))[1]),
         "positions last": jax.jit(
             lambda theta: jnp.vdot(jax.grad(lambda x: jax.grad(f, 1)(x, theta).sum())(base.coords), v)
         ),
@@ -188,7 +187,7 @@ def test_second_derivatives_that_mix_positions_with_other_inputs() -> None:
 @pytest.mark.parametrize("jit", [True, False])
 def test_second_derivatives_of_integrals_are_refused(outer: Callable, jit: bool) -> None:
     base = system("OH", "hf")
-    gradient = jax.grad(energy(base, dqc.functional("hf")))
+    gradient = jax.grad(lambda x: dqc.at(base, x).overlap.sum())
     with pytest.raises(NotImplementedError, match="differences of analytic forces"):
         outer(jax.jit(gradient) if jit else gradient)(base.coords)
 
