@@ -151,6 +151,19 @@ def test_positions_in_a_batch() -> None:
         np.testing.assert_allclose(gradient[k], alone[1], atol=1e-11)
 
 
+def test_different_molecules_in_a_batch() -> None:
+    """Of one shape, in one program."""
+    systems = [system("OH", "hf"), replace(system("CH2O", "hf"), occupations=jnp.ones((2, 8)))]
+    shape = dqc.common_shape(systems)
+    padded = [dqc.pad(s, shape) for s in systems]
+    batch = dqc.stack([replace(s, coords=s.coords + 0.05 * direction(s)) for s in padded])
+    moved = jax.jit(jax.vmap(dqc.at))(dqc.stack(padded), batch.coords)
+    for k, alone in enumerate(systems):
+        expected = dqc.pad(dqc.at(alone, batch.coords[k, : len(alone.coords)]), shape)
+        for value, old in zip(jax.tree.leaves(moved), jax.tree.leaves(expected), strict=True):
+            np.testing.assert_allclose(value[k], old, rtol=1e-12, atol=1e-12)
+
+
 def test_the_source_survives_a_file(tmp_path: Path) -> None:
     base, xc = system("OH", "lda,vwn"), dqc.functional("lda,vwn")
     dqc.save(base, tmp_path / "oh")
