@@ -25,8 +25,15 @@ if TYPE_CHECKING:
     from dqc.batch import stack as stack
     from dqc.batch import unstack as unstack
     from dqc.molecule import Molecule as Molecule
+    from dqc.nuclei import at as at
+    from dqc.properties.dipole import dipole as dipole
+    from dqc.properties.field import in_field as in_field
+    from dqc.properties.field import polarizability as polarizability
+    from dqc.properties.forces import forces as forces
     from dqc.properties.on_points import density_on as density_on
     from dqc.properties.on_points import orbitals_on as orbitals_on
+    from dqc.response import Response as Response
+    from dqc.response import no_response as no_response
     from dqc.scf import iterate as iterate
     from dqc.scf import scf as scf
     from dqc.solution import Solution as Solution
@@ -48,6 +55,7 @@ _HOME = {
     "Needs": "dqc.xc.functional",
     "Solution": "dqc.solution",
     "System": "dqc.system",
+    "at": "dqc.nuclei",
     "bucket": "dqc.batch",
     "build": "dqc.system",
     "common_shape": "dqc.batch",
@@ -63,6 +71,12 @@ _HOME = {
     "stability": "dqc.stability",
     "stack": "dqc.batch",
     "unstack": "dqc.batch",
+    "dipole": "dqc.properties.dipole",
+    "forces": "dqc.properties.forces",
+    "in_field": "dqc.properties.field",
+    "polarizability": "dqc.properties.field",
+    "Response": "dqc.response",
+    "no_response": "dqc.response",
 }
 
 __version__ = "0.1.0"

@@ -19,6 +19,7 @@ from jaxtyping import Array
 from dqc.basis import Basis, Shells
 from dqc.grid import Block, Grid
 from dqc.integrals.coulomb import Fitted
+from dqc.integrals.source import Source
 from dqc.linalg import ghost_level
 from dqc.system import System, store_ao, strip_ao
 from dqc.types import replace
@@ -40,6 +41,7 @@ class Shape(NamedTuple):
     shells: tuple[tuple[int, int], ...]  # for each l: shells, and primitives of one
     grid: tuple[BlockShape, ...]
     coarse: tuple[BlockShape, ...]
+    source: tuple[int, ...]  # rows of its three tables, and their numbers; empty for none
 
 
 def shape_of(system: System) -> Shape:
@@ -58,6 +60,7 @@ def shape_of(system: System) -> Shape:
         shells=tuple((s.exponents.shape[0], s.exponents.shape[1]) for s in system.basis),
         grid=blocks(system.grid),
         coarse=blocks(system.coarse),
+        source=tuple(len(x) for x in jax.tree.leaves(system.source)),
     )
 
 
@@ -143,6 +146,7 @@ def _pad_arrays(system: System, shape: Shape) -> System:
         grid=_pad_grid(system.grid, shape.grid, shape.atoms),
         coarse=_pad_grid(system.coarse, shape.coarse, shape.atoms),
         occupations=_grow(system.occupations, (system.occupations.shape[0], shape.slots)),
+        source=_pad_source(system.source, shape.source),
         **square,
     )
 
@@ -164,6 +168,14 @@ def _pad_basis(basis: Basis, shape: tuple[tuple[int, int], ...]) -> Basis:
         )
         for shells, (h, r) in zip(widened, shape, strict=True)
     )
+
+
+def _pad_source(source: Source | None, shape: tuple[int, ...]) -> Source | None:
+    if source is None:
+        return None
+    tables, numbers = (source.shells, source.auxiliary, source.cores), shape[-1]
+    shells, auxiliary, cores = (_grow(t, (rows, 8)) for t, rows in zip(tables, shape[:3], strict=True))
+    return Source(shells=shells, auxiliary=auxiliary, cores=cores, numbers=_grow(source.numbers, (numbers,)))
 
 
 def _pad_grid(grid: Grid | None, shape: tuple[BlockShape, ...], atoms: int) -> Grid | None:
@@ -249,7 +261,8 @@ def _kind(system: System) -> Any:
     types = tuple(type(r) for r in system.repulsion)
     omegas = tuple(float(r.omega) for r in system.repulsion)
     grids = (system.grid is None, system.coarse is None)
-    return system.occupations.shape[0], types, omegas, grids, stored_order(system)
+    known = system.source is None
+    return system.occupations.shape[0], types, omegas, grids, stored_order(system), known
 
 
 def _sizes(system: System) -> tuple[int, int]:

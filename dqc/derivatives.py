@@ -36,8 +36,43 @@ def _attached_jvp(function: Callable[..., Any], primals: tuple, tangents: tuple)
     return _attached(function, value, held, args), slope
 
 
+def attach_rule(value: Any, rule: Callable[..., Any], x: Any, *args: Any) -> Any:
+    """``value``, whose change as the array ``x`` moves by ``dx`` is ``rule(dx, x, *args)``, linear in ``dx``.
+
+    The rule closes over no traced value. Derivatives of ``value`` and ``args`` themselves are dropped.
+    """
+    return _ruled(rule, jax.lax.stop_gradient(value), x, jax.lax.stop_gradient(args))
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _ruled(rule: Callable[..., Any], value: Any, x: Any, args: tuple) -> Any:
+    return value
+
+
+@partial(_ruled.defjvp, symbolic_zeros=True)
+def _ruled_jvp(rule: Callable[..., Any], primals: tuple, tangents: tuple) -> tuple[Any, Any]:
+    value, x, args = primals  # only x moves
+    return attach_rule(value, rule, x, *args), rule(tangents[1], x, *args)
+
+
+def undifferentiated(sentence: str, x: Any) -> Any:
+    """The array ``x``; differentiating it raises ``NotImplementedError(sentence)``."""
+    return _refusing(sentence, x)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _refusing(sentence: str, x: Any) -> Any:
+    return x
+
+
+@_refusing.defjvp
+def _refuse(sentence: str, primals: tuple, tangents: tuple) -> tuple[Any, Any]:
+    raise NotImplementedError(sentence)
+
+
 def push_forward(function: Callable[..., Any], args: tuple, tangents: Any) -> Any:
     """The derivative of ``function`` at ``args`` along ``tangents``, of which some are symbolic zeros."""
+    tree: Any
     leaves, tree = jax.tree.flatten(args)
     dots = tree.flatten_up_to(tangents)
     moving = [k for k, dot in enumerate(dots) if not isinstance(dot, SymbolicZero)]
@@ -59,7 +94,7 @@ def _tangent_dtype(dtype: Any) -> Any:
 
 
 def trust(good: Array, tree: Any) -> Any:
-    """``tree``, whose derivatives are NaN where ``good`` is false, save those that are zero: they stay zero."""
+    """``tree``, whose derivatives, where ``good`` is false, are NaN unless they are zero."""
     return jax.tree.map(partial(_trusted, good), tree)
 
 

@@ -10,13 +10,16 @@ and the grid. Pople, Gill, Johnson (1992), doi:10.1016/0009-2614(92)85009-Y.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from dqc.basis import Basis
 from dqc.density import density_matrix, features, spin_rows
+from dqc.derivatives import attach
 from dqc.grid import Block, Grid
 from dqc.integrals.ao import ao_indices, ao_values
 from dqc.system import System
@@ -151,11 +154,24 @@ def chunk_orbitals(
 
 
 def chunk_ao(system: System, xc: Functional, block: Block) -> Float[Array, "d c m"]:
-    """The AO values of one chunk, stored or computed."""
-    if block.ao is not None:
-        return block.ao
-    points = system.coords[block.atom] + block.offset
-    return ao_values(system.basis, system.coords, block.shells, points, order=int(xc.needs.rung != "lda"))
+    """The AO values of one chunk, stored or computed; both move with the nuclei."""
+    order = int(xc.needs.rung != "lda") if block.ao is None else int(block.ao.shape[0] > 1)
+    args = (system.basis, system.coords, block.atom, block.offset, block.shells)
+    if block.ao is None:
+        return moving_ao(order, *args)
+    return attach(block.ao, partial(moving_ao, order), *args)
+
+
+def moving_ao(
+    order: int,
+    basis: Basis,
+    coords: Float[Array, "a x"],
+    atom: Int[Array, " c"],
+    offset: Float[Array, "c x"],
+    shells: tuple[Array, ...],
+) -> Float[Array, "d c m"]:
+    """AO values (and, for ``order=1``, gradients) on points that move with their atoms."""
+    return ao_values(basis, coords, shells, coords[atom] + offset, order)
 
 
 def chunk_semilocal(

@@ -68,6 +68,7 @@ def becke_share(
     square = (separation**2).sum(-1)
     distance = jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1.0)), 0.0).T
 
+    @jax.checkpoint  # in reverse mode a product of all atoms is kept for each atom, and no more
     def multiply(b: Array, cells: Float[Array, "a c"]) -> Float[Array, "a c"]:
         mu = (distance - distance[b]) * inverse[:, b, None]
         nu = mu + shift[:, b, None] * (1.0 - mu * mu)
@@ -90,6 +91,7 @@ def becke_weights(
 ) -> Float[Array, "b c"]:
     """Quadrature weights times each point's share, chunk by chunk, bohr^3."""
 
+    @jax.checkpoint
     def chunk(args: tuple) -> Float[Array, " c"]:
         atom, offset, quadrature = args
         return quadrature * becke_share(coords[atom] + offset, atom, coords, radii)

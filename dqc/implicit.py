@@ -15,8 +15,8 @@ from jaxtyping import Array, Float
 
 from dqc.density import density_matrix
 from dqc.derivatives import attach, trust
-from dqc.energy import Energies, energies, fock
-from dqc.linalg import levels_of_sets
+from dqc.energy import energies, fock
+from dqc.linalg import levels_of_sets, orthogonalizer
 from dqc.occupations import fermi
 from dqc.response import Rotation, Smearing, no_response, root, rotation, smearing
 from dqc.solution import Solution
@@ -26,50 +26,43 @@ from dqc.xc.functional import Functional
 
 
 def differentiable(
-    system: System,
-    xc: Functional,
-    solution: Solution,
-    occupations: Float[Array, "s i"],
-    X: Float[Array, "n k"],
-    temperature: Float[Array, ""] | None,
-    tolerance: Float[Array, ""],
+    system: System, xc: Functional, solution: Solution, occupations: Float[Array, "s i"] | None = None
 ) -> Solution:
-    """The same solution, with derivatives by ``system``, ``xc`` and ``occupations``.
-
-    ``X`` spans the orbitals; ``temperature`` is that of smeared occupations, ``tolerance`` that of the
-    self-consistent field, to which the one of its response is tied.
-    """
-    if temperature is not None:
-        occupations = jax.lax.stop_gradient(solution.occupations)
+    """The same solution, with derivatives by ``system``, ``xc`` and, if these were given, ``occupations``."""
+    fixed = jax.lax.stop_gradient(solution)
+    smeared = fixed.temperature is not None
+    if smeared or occupations is None:
+        occupations = fixed.occupations
+    C, e = _finite(fixed, jax.lax.stop_gradient(system.overlap))
     f = jax.lax.stop_gradient(occupations)
-    C, e = _finite(solution, jax.lax.stop_gradient(X))
-    chart = rotation(C, e, f) if temperature is None else smearing(C, e, f, temperature)
+    chart = smearing(C, e, f, fixed.temperature) if smeared else rotation(C, e, f)
+    moving = (system, xc, occupations)
     exact, rough = partial(_self_consistency, False), partial(_self_consistency, True)
-    y, report = root(
-        exact, rough if system.coarse is not None else None, chart, _accuracy(tolerance),
-        solution.response, system, xc, occupations,
-    )  # fmt: skip
-    energy = attach(solution.energy, _total, system, xc, occupations, held=(chart, y))
+    rough = rough if system.coarse is not None else None
+    y, report = root(exact, rough, chart, _accuracy(fixed), solution.response, *moving)
+    energy = attach(fixed.energy, _total, *moving, held=(chart, y))
     names = ("energies", "density_matrix", "fock", "mo_coeff", "mo_energy", "occupations")
-    fields = {name: getattr(solution, name) for name in names}
-    fields = attach(
-        fields, partial(_fields, temperature is None), system, xc, occupations, temperature, chart, y
-    )
-    fields = trust(solution.converged, fields | {"energy": energy})
-    return replace(solution, response=report, **fields)
+    fields = {name: getattr(fixed, name) for name in names}
+    fields = attach(fields, _fields, fixed.temperature, chart, y, *moving)
+    fields = trust(fixed.converged, fields | {"energy": energy})
+    return replace(fixed, response=report, **fields)
 
 
-def _accuracy(tolerance: Float[Array, ""]) -> Float[Array, ""]:
-    """Of the response: the density it starts from is as good as ``tolerance``."""
-    return jnp.clip(0.01 * tolerance, 1e-11, 1e-7)
+def _accuracy(solution: Solution) -> Float[Array, ""]:
+    """Of the response: somewhat better than that of the orbitals it is about."""
+    tied = jnp.clip(0.1 * solution.residual, 1e-11, 1e-7)
+    return jnp.where(solution.converged, tied, 1e-7)
 
 
-def _finite(solution: Solution, X: Float[Array, "n k"]) -> tuple[Array, Array]:
+def _finite(solution: Solution, S: Float[Array, "n n"]) -> tuple[Array, Array]:
     """Orbitals and levels at which derivatives are finite, even those that will be multiplied by zero."""
-    C, e = jax.lax.stop_gradient((solution.mo_coeff, solution.mo_energy))
-    good = jnp.isfinite(C).all() & jnp.isfinite(e).all()
-    plain = jnp.broadcast_to(X, C.shape), jnp.broadcast_to(jnp.arange(e.shape[1], dtype=e.dtype), e.shape)
-    return jax.tree.map(lambda a, b: jnp.where(good, a, b), (C, e), plain)
+    C, e = solution.mo_coeff, solution.mo_energy
+
+    def plain() -> tuple[Array, Array]:
+        levels = jnp.arange(e.shape[1], dtype=e.dtype)
+        return jnp.broadcast_to(orthogonalizer(S), C.shape), jnp.broadcast_to(levels, e.shape)
+
+    return jax.lax.cond(jnp.isfinite(C).all() & jnp.isfinite(e).all(), lambda: (C, e), plain)
 
 
 def _self_consistency(
@@ -86,20 +79,19 @@ def _total(chart: Any, y: Array, system: System, xc: Functional, occupations: Ar
 
 
 def _fields(
-    given: bool,
-    system: System,
-    xc: Functional,
-    occupations: Float[Array, "s i"],
     temperature: Float[Array, ""] | None,
     chart: Rotation | Smearing,
     y: Array,
+    system: System,
+    xc: Functional,
+    occupations: Float[Array, "s i"],
 ) -> dict[str, Any]:
-    """What follows from the rotation y; ``given`` says whether the occupations are, or follow the levels."""
+    """What follows from the rotation y: under smearing the occupations as well."""
     C = chart.moved(y, system.overlap)
     F, terms = fock(system, xc, C, occupations, system.grid)
     frame = chart.frame(y, system.overlap)
     in_frame = frame.transpose(0, 2, 1) @ F @ frame
-    if given:
+    if temperature is None:
         f = jnp.pad(occupations, ((0, 0), (0, frame.shape[2] - occupations.shape[1])))
         levels, entropy = levels_of_sets(in_frame, frame, jax.lax.stop_gradient(f)), terms.smearing
         filled, mo_coeff = occupations, frame

@@ -188,7 +188,7 @@ def _solve(method, system, xc, controls, occupations, density, moments, report) 
     if method.unrolled:
         X, state = _start(method, jax.lax.stop_gradient(system), occupations, density, moments)
         state = _unrolled(method, system, xc, controls, X, state)
-        return _solution(method, system, xc, X, state, report)
+        return _solution(method, controls, X, state, report)
     fixed = jax.lax.stop_gradient((system, xc, occupations, density, moments))
     X, state = _start(method, fixed[0], *fixed[2:])
     state = jax.lax.while_loop(
@@ -357,17 +357,13 @@ def _finish(
     method: Method, system: System, xc, controls: Controls, X, state: State, occupations, report: Response
 ) -> Solution:
     """The solution of a finished state, with its derivatives by implicit differentiation."""
-    solution = _solution(method, system, xc, X, state, report)
-    return differentiable(
-        system, xc, solution, occupations, X, controls.smearing if method.smeared else None,
-        controls.tolerance,
-    )  # fmt: skip
+    return differentiable(system, xc, _solution(method, controls, X, state, report), occupations)
 
 
 _jitted_finish = jax.jit(_finish, static_argnums=0)
 
 
-def _solution(method: Method, system: System, xc, X, state: State, report: Response) -> Solution:
+def _solution(method: Method, controls: Controls, X, state: State, report: Response) -> Solution:
     slots = state.occupations.shape[1]
     f = jnp.pad(state.occupations, ((0, 0), (0, X.shape[1] - slots)))
     mo_energy, mo_coeff = canonicalize(state.fock, state.orbitals, f)
@@ -379,6 +375,7 @@ def _solution(method: Method, system: System, xc, X, state: State, report: Respo
         mo_coeff=mo_coeff,
         mo_energy=mo_energy,
         occupations=state.occupations,
+        temperature=controls.smearing if method.smeared else None,
         converged=state.converged,
         residual=state.residual,
         iterations=state.iteration,

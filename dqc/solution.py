@@ -38,6 +38,7 @@ class Solution:
     mo_coeff: Float[Array, "s n k"]
     mo_energy: Float[Array, "s k"]  # hartree; levels above 5000 are ghosts
     occupations: Float[Array, "s i"]
+    temperature: Float[Array, ""] | None  # k T of smeared occupations, hartree; None for given ones
     converged: Bool[Array, ""]
     residual: Float[Array, ""]  # norm of the orbital gradient, ||X^T (F P S - S P F) X|| / sqrt(2)
     iterations: Int[Array, ""]

@@ -20,13 +20,16 @@ from safetensors.numpy import save_file
 from dqc.basis import Shells
 from dqc.grid import Block, Grid
 from dqc.integrals.coulomb import Exact, Fitted
+from dqc.integrals.source import Source
 from dqc.names import nearest
 from dqc.system import System, ao_bytes, memory_bytes, store_ao, strip_ao
 
 FORMAT = "dqc system"
-VERSION = 1
+VERSION = 2
 
-_CLASSES: dict[str, type] = {cls.__name__: cls for cls in (System, Shells, Block, Grid, Fitted, Exact)}
+_CLASSES: dict[str, type] = {
+    cls.__name__: cls for cls in (System, Shells, Block, Grid, Fitted, Exact, Source)
+}
 _ARRAY = "array"  # stands in the tree where the file holds an array of that path
 
 

@@ -17,6 +17,7 @@ from dqc.grid import Block, Grid, build_grid
 from dqc.integrals import libcint
 from dqc.integrals.ao import ao_values
 from dqc.integrals.coulomb import Exact, Fitted
+from dqc.integrals.source import Source, source_of
 from dqc.molecule import Molecule
 from dqc.types import pytree, replace
 from dqc.xc.functional import Functional, Needs
@@ -43,6 +44,7 @@ class System:
     grid: Grid | None  # None where the functional has no semilocal part
     coarse: Grid | None  # a cheaper grid for the first iterations
     occupations: Float[Array, "s i"]
+    source: Source | None  # what integrals at other positions are computed from
 
 
 def build(
@@ -74,18 +76,20 @@ def build(
     shells = shells_of(mole)
     quadrature = None if needs.rung == "none" else build_grid(mole, shells, grid, CHUNK)
     coarse = build_grid(mole, shells, 0, CHUNK, 1) if quadrature is not None and grid > 1 else None
-    repulsion = _repulsion(mole, basis, needs, two_electron, auxbasis)
+    exact = two_electron == "exact"
+    auxiliary = None if exact else auxiliary_mole(mole, basis, auxbasis, bool(needs.omegas))
     system = System(
         charges=mole.atom_charges().astype(float),
         coords=np.asarray(mole.atom_coords()),  # type: ignore[arg-type]
         nuclear_repulsion=np.asarray(mole.energy_nuc(), float),  # type: ignore[arg-type]
         screening=libcint.atomic_potential(mole),  # type: ignore[arg-type]
         atomic_density=libcint.atomic_density(mole),  # type: ignore[arg-type]
-        repulsion=repulsion,
+        repulsion=_repulsion(mole, auxiliary, needs),
         basis=shells,
         grid=quadrature,
         coarse=coarse,
         occupations=lowest_occupations(*mole.nelec),  # type: ignore[arg-type]
+        source=source_of(mole, auxiliary),
         **libcint.one_electron(mole),  # type: ignore[arg-type]
     )
     system = jax.tree.map(jnp.asarray, system)
@@ -151,15 +155,12 @@ def memory_bytes() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def _repulsion(
-    mole: Any, basis: Any, needs: Needs, two_electron: str, auxbasis: Any
-) -> tuple[Fitted | Exact, ...]:
+def _repulsion(mole: Any, auxiliary: Any, needs: Needs) -> tuple[Fitted | Exact, ...]:
     omegas = (0.0, *sorted(w for w in needs.omegas if w))
     pairs = mole.nao * (mole.nao + 1) // 2
-    if two_electron == "exact":
+    if auxiliary is None:
         _check_memory(len(omegas) * 8 * pairs**2, "exact four-index integrals", 'two_electron="df"')
         return tuple(Exact(np.asarray(w), libcint.four_index(mole, w)) for w in omegas)  # type: ignore[arg-type]
-    auxiliary = auxiliary_mole(mole, basis, auxbasis, bool(needs.omegas))
     _check_memory(
         (len(omegas) + 1) * 8 * auxiliary.nao * pairs, "density-fitting integrals", "a smaller basis"
     )

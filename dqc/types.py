@@ -17,7 +17,9 @@ axis      meaning
 ``b c``   grid points again, as ``b`` chunks of ``c`` neighbouring points
 ``d``     an AO and its first derivatives: value, x, y, z
 ``a``     atoms
-``h``     shells of one angular momentum
+``h``     shells (in ``Basis``, of one angular momentum)
+``8``     columns of libcint's tables of shells
+``e``     entries of libcint's list of exponents and coefficients
 ``r``     primitive Gaussians of a shell
 ``t``     iterations of the self-consistent field
 ``x``     the three Cartesian components

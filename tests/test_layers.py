@@ -25,7 +25,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ),  # 0 arrays, units, linear algebra, padding
     ("xyz", "molecule", "basis", "grid"),  # 1 what is computed: host-side molecule, shells, grid points
     ("integrals", "xc"),  # 2 two wings that do not know each other
-    ("system", "density", "batch"),  # 3 all arrays of one calculation; density matrix -> features
+    ("system", "density", "batch", "nuclei"),  # 3 all arrays of one calculation; density matrix -> features
     ("energy", "guess"),  # 4 one term a line; where the density matrix starts
     (
         "solution",
@@ -61,7 +61,16 @@ FORBIDDEN = {
 }
 
 # PySCF is a provider of integrals, basis sets, grids, guesses and functionals, and nothing else.
-PYSCF = {"integrals.libcint", "basis", "grid", "guess", "molecule", "xc.libxc", "interop"}
+PYSCF = {
+    "integrals.libcint",
+    "integrals.libcint_derivatives",
+    "basis",
+    "grid",
+    "guess",
+    "molecule",
+    "xc.libxc",
+    "interop",
+}
 
 # Below the last row nothing prints, logs or opens files, but for the two doors named here.
 TOUCHES_FILES = {"molecule": "Molecule.from_xyz reads the file it is given"}

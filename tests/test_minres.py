@@ -21,31 +21,39 @@ def test_it_solves_definite_and_indefinite_equations(values):
     b = jnp.asarray(np.random.default_rng(1).normal(size=40))
     out = minres(lambda v: (A @ v.reshape(-1)).reshape(v.shape), b.reshape(4, 10), 1e-11, 60)
     np.testing.assert_allclose(out.x.reshape(-1), np.linalg.solve(A, b), rtol=1e-8, atol=1e-9)
-    assert out.converged and 5 < out.iterations <= 45
+    assert out.converged
+    assert 5 < out.iterations <= 45
     true = np.linalg.norm(b - A @ out.x.reshape(-1)) / np.linalg.norm(b)
     assert abs(true - out.residual) < 1e-11
     np.testing.assert_allclose(out.smallest, values[np.argmin(np.abs(values))], rtol=1e-3)
 
 
 def test_a_singular_consistent_equation_has_its_solution_of_least_norm():
-    A, q = matrix(np.r_[0.0, np.linspace(0.5, 2, 9)])
+    A, _ = matrix(np.r_[0.0, np.linspace(0.5, 2, 9)])
     b = A @ jnp.ones(10)
     out = minres(lambda v: A @ v, b, 1e-12, 30)
     np.testing.assert_allclose(out.x, np.linalg.pinv(A) @ b, atol=1e-10)
-    assert out.converged and out.smallest > 0.4
+    assert out.converged
+    assert out.smallest > 0.4
 
 
 def test_its_end_is_told():
     A, _ = matrix(np.geomspace(1e-6, 1, 40))
     b = jnp.ones(40)
     cut = minres(lambda v: A @ v, b, 1e-10, 5)
-    assert not cut.converged and cut.iterations == 5 and cut.residual > 1e-10
+    assert not cut.converged
+    assert cut.iterations == 5
+    assert cut.residual > 1e-10
     none = minres(lambda v: A @ v, 0 * b, 1e-10, 5)
-    assert none.converged and none.iterations == 0 and jnp.all(none.x == 0) and none.residual == 0
+    assert none.converged
+    assert none.iterations == 0
+    assert none.residual == 0
+    assert jnp.all(none.x == 0)
     broken = minres(lambda v: A @ v, b.at[3].set(jnp.nan), 1e-10, 5)
     assert not broken.converged
     far = minres(lambda v: jnp.nan * v, b, 1e-10, 5)
-    assert not far.converged and far.iterations == 1
+    assert not far.converged
+    assert far.iterations == 1
 
 
 def test_equations_of_a_batch_end_each_by_itself():

@@ -82,7 +82,7 @@ def damage(path: Path, **header: str) -> None:
 
 def test_files_that_are_no_system_are_refused(path: Path) -> None:
     damage(path, version="99")
-    with pytest.raises(ValueError, match="of version 99, and version 1 is read"):
+    with pytest.raises(ValueError, match=f"of version 99, and version {storage.VERSION} is read"):
         storage.load(path)
     damage(path, format="else")
     with pytest.raises(ValueError, match="holds no system"):

@@ -97,6 +97,12 @@ def pack_density(density: Float[Array, "n n"]) -> Float[Array, " pq"]:
     return jnp.where(p == q, density[p, q], density[p, q] + density[q, p])
 
 
+def pack(matrices: Float[Array, "*b n n"]) -> Float[Array, "*b pq"]:
+    """The lower triangles of symmetric matrices, by rows."""
+    p, q = jnp.tril_indices(matrices.shape[-1])
+    return matrices[..., p, q]
+
+
 def unpack(packed: Float[Array, "*b pq"], n: int) -> Float[Array, "*b n n"]:
     """The symmetric matrices of packed lower triangles."""
     p, q = jnp.indices((n, n))

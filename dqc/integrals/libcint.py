@@ -41,18 +41,37 @@ def fitted(mole: Any, auxiliary: Any, omega: float = 0.0) -> np.ndarray:
     from pyscf.df import incore
 
     with mole.with_range_coulomb(omega or None), auxiliary.with_range_coulomb(omega or None):
-        metric = auxiliary.intor("int2c2e", hermi=1)
         three_center = incore.aux_e2(mole, auxiliary, "int3c2e", aosym="s2ij").T
+    M = metric(auxiliary, omega)
     try:
-        lower = scipy.linalg.cholesky(metric, lower=True)
+        lower = scipy.linalg.cholesky(M, lower=True)
     except scipy.linalg.LinAlgError:
-        values, vectors = scipy.linalg.eigh(metric)
-        keep = values > METRIC_THRESHOLD
-        scale = np.where(keep, 1.0 / np.sqrt(np.where(keep, values, 1.0)), 0.0)
-        return (vectors * scale).T @ three_center
+        return _root_of_singular(M) @ three_center
     return scipy.linalg.solve_triangular(
         lower, three_center, lower=True, overwrite_b=True, check_finite=False
     )
+
+
+def metric(auxiliary: Any, omega: float = 0.0) -> np.ndarray:
+    """M = (P|Q)."""
+    with auxiliary.with_range_coulomb(omega or None):
+        return auxiliary.intor("int2c2e", hermi=1)
+
+
+def inverse_root(metric: np.ndarray) -> np.ndarray:
+    """The W of :func:`fitted`, B = W (P|pq): W^T W = M^(-1), in the space that is kept."""
+    try:
+        lower = scipy.linalg.cholesky(metric, lower=True)
+    except scipy.linalg.LinAlgError:
+        return _root_of_singular(metric)
+    return scipy.linalg.solve_triangular(lower, np.eye(len(lower)), lower=True, check_finite=False)
+
+
+def _root_of_singular(metric: np.ndarray) -> np.ndarray:
+    values, vectors = scipy.linalg.eigh(metric)
+    keep = values > METRIC_THRESHOLD
+    scale = np.where(keep, 1.0 / np.sqrt(np.where(keep, values, 1.0)), 0.0)
+    return (vectors * scale).T
 
 
 def four_index(mole: Any, omega: float = 0.0) -> np.ndarray:

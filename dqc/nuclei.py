@@ -1,0 +1,142 @@
+"""Systems with moved nuclei: ``at``, and the derivatives of a system with respect to their positions."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from dqc.derivatives import attach, attach_rule
+from dqc.grid import Grid, becke_weights
+from dqc.integrals import motion
+from dqc.integrals.coulomb import Exact, Fitted
+from dqc.integrals.source import Source, functions
+from dqc.system import System, block_ao
+from dqc.types import replace
+
+
+def at(system: System, coords: Float[Array, "a x"]) -> System:
+    """The same molecule with its nuclei at ``coords`` (bohr), which may be traced.
+
+    Every array follows: integrals, through libcint on the host, grid points and weights. What serves
+    the starting guess alone stays, and so do the shells that are known to reach each chunk of the grid
+    and the points that were dropped: ``at`` is meant for displacements small beside a bond, to 0.3 bohr;
+    build anew for larger ones. First derivatives with respect to ``coords`` are available in both
+    modes, and any of those with respect to other inputs; second derivatives of the integrals raise
+    ``NotImplementedError``. Raises ``ValueError`` for a system without its ``source``, or for coordinates
+    of another shape.
+    """
+    coords = _checked(system, coords)
+    return follow(_recomputed(system, jax.lax.stop_gradient(coords)), coords)
+
+
+def follow(system: System, coords: Float[Array, "a x"]) -> System:
+    """The same values, each with its derivatives with respect to ``coords``, where the system stands.
+
+    Raises what :func:`at` raises.
+    """
+    coords = _checked(system, coords)
+    known = (system.source, system.charges)
+
+    def one_body(name: str) -> Array:
+        value = getattr(system, name)
+        return attach_rule(value, partial(motion.one_body_motion, name), coords, value, known)
+
+    def two_electron(r: Fitted | Exact) -> Fitted | Exact:
+        if isinstance(r, Fitted):
+            factor = attach_rule(r.factor, motion.fitted_motion, coords, r.factor, r.omega, known)
+            return replace(r, factor=factor)
+        moved = attach_rule(r.integrals, motion.exact_motion, coords, r.integrals, r.omega, known)
+        return replace(r, integrals=moved)
+
+    return replace(
+        system,
+        coords=attach(system.coords, _same, coords),
+        nuclear_repulsion=attach(system.nuclear_repulsion, nuclear_repulsion, coords, system.charges),
+        overlap=one_body("overlap"),
+        kinetic=one_body("kinetic"),
+        dipole=one_body("dipole"),
+        nuclear=attach_rule(system.nuclear, motion.attraction_motion, coords, system.nuclear, known),
+        screening=jax.lax.stop_gradient(system.screening),
+        atomic_density=jax.lax.stop_gradient(system.atomic_density),
+        repulsion=tuple(two_electron(r) for r in system.repulsion),
+        grid=_following(system.grid, coords),
+        coarse=_following(system.coarse, coords),
+    )
+
+
+def nuclear_repulsion(coords: Float[Array, "a x"], charges: Float[Array, " a"]) -> Float[Array, ""]:
+    """sum_{A<B} Z_A Z_B / R_AB."""
+    same = jnp.eye(len(charges), dtype=bool)
+    square = ((coords[:, None] - coords) ** 2).sum(-1)
+    inverse = jnp.where(same, 0.0, 1.0 / jnp.sqrt(jnp.where(same, 1.0, square)))
+    return 0.5 * charges @ inverse @ charges
+
+
+def _same(coords: Float[Array, "a x"]) -> Float[Array, "a x"]:
+    return coords
+
+
+def _following(grid: Grid | None, coords: Float[Array, "a x"]) -> Grid | None:
+    """The weights follow; AO values do where they are used, since that is chunk by chunk."""
+    if grid is None:
+        return None
+    blocks = []
+    for b in grid.blocks:
+        args = (b.atom, b.offset, b.quadrature, coords, grid.radii)
+        blocks.append(replace(b, weights=attach(b.weights, becke_weights, *args)))
+    return replace(grid, blocks=tuple(blocks))
+
+
+def _recomputed(system: System, coords: Float[Array, "a x"]) -> System:
+    """The system at other positions, without derivatives; ghost orbitals keep their integrals."""
+    source, charges, n = system.source, system.charges, system.overlap.shape[-1]
+    assert source is not None
+    real = jnp.arange(n) < functions(source.shells)
+    computed = {
+        name: jnp.where(real[:, None] & real, value, getattr(system, name))
+        for name, value in motion.one_electron(n, source, charges, coords).items()
+    }
+    return replace(
+        system,
+        coords=coords,
+        nuclear_repulsion=nuclear_repulsion(coords, charges),
+        repulsion=tuple(_moved(r, source, charges, coords) for r in system.repulsion),
+        grid=_regridded(system, system.grid, coords),
+        coarse=_regridded(system, system.coarse, coords),
+        **computed,
+    )
+
+
+def _moved(r: Fitted | Exact, source: Source, charges: Array, coords: Array) -> Fitted | Exact:
+    value = motion.repulsion(r, source, charges, coords)
+    return replace(r, factor=value) if isinstance(r, Fitted) else replace(r, integrals=value)
+
+
+def _regridded(system: System, grid: Grid | None, coords: Float[Array, "a x"]) -> Grid | None:
+    if grid is None:
+        return None
+    blocks = []
+    for b in grid.blocks:
+        weights = becke_weights(b.atom, b.offset, b.quadrature, coords, grid.radii)
+        ao = b.ao
+        if ao is not None:
+            ao = block_ao(system.basis, coords, b, int(ao.shape[1] > 1))
+        blocks.append(replace(b, weights=weights, ao=ao))
+    return replace(grid, blocks=tuple(blocks))
+
+
+def _checked(system: System, coords: Float[Array, "a x"]) -> Float[Array, "a x"]:
+    if system.source is None:
+        raise ValueError(
+            "This system does not know its basis as libcint's tables (its source is None): "
+            "build it anew with dqc.build to move its nuclei."
+        )
+    if jnp.shape(coords) != system.coords.shape:
+        raise ValueError(
+            f"The coordinates have the shape {jnp.shape(coords)}, and those of the system's atoms, "
+            f"in bohr, have {system.coords.shape}."
+        )
+    return jnp.asarray(coords, system.coords.dtype)
