@@ -30,20 +30,20 @@ def differentiable(
 ) -> Solution:
     """The same solution, with derivatives by ``system``, ``xc`` and, if these were given, ``occupations``."""
     fixed = jax.lax.stop_gradient(solution)
-    smeared = fixed.temperature is not None
-    if smeared or occupations is None:
+    T = fixed.temperature
+    if T is not None or occupations is None:
         occupations = fixed.occupations
     C, e = _finite(fixed, jax.lax.stop_gradient(system.overlap))
     f = jax.lax.stop_gradient(occupations)
-    chart = smearing(C, e, f, fixed.temperature) if smeared else rotation(C, e, f)
+    chart = rotation(C, e, f) if T is None else smearing(C, e, f, T)
     moving = (system, xc, occupations)
-    exact, rough = partial(_self_consistency, False), partial(_self_consistency, True)
-    rough = rough if system.coarse is not None else None
+    exact = partial(_self_consistency, False)
+    rough = None if system.coarse is None else partial(_self_consistency, True)
     y, report = root(exact, rough, chart, _accuracy(fixed), solution.response, *moving)
     energy = attach(fixed.energy, _total, *moving, held=(chart, y))
     names = ("energies", "density_matrix", "fock", "mo_coeff", "mo_energy", "occupations")
     fields = {name: getattr(fixed, name) for name in names}
-    fields = attach(fields, _fields, fixed.temperature, chart, y, *moving)
+    fields = attach(fields, _fields, T, chart, y, *moving)
     fields = trust(fixed.converged, fields | {"energy": energy})
     return replace(fixed, response=report, **fields)
 

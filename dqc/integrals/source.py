@@ -30,20 +30,31 @@ class Source:
 
 def source_of(mole: Any, auxiliary: Any = None) -> Source:
     """The tables of a PySCF ``Mole`` and of its fitting functions, which sit on the same atoms."""
-    empty = np.zeros((0, 8), np.int32)
-    tables = [np.asarray(mole._bas, np.int32), empty, np.asarray(mole._ecpbas, np.int32).reshape(-1, 8)]
-    numbers = mole._env
-    if auxiliary is not None:
-        tables[1] = _shifted(np.asarray(auxiliary._bas, np.int32), len(numbers))
-        numbers = np.concatenate([numbers, auxiliary._env])
-    first = int(tables[0][:, [EXPONENTS, COEFFICIENTS]].min())  # what stands before is of the atoms
-    shells, fitting, cores = (_shifted(table, -first) for table in tables)
-    return Source(shells=shells, auxiliary=fitting, cores=cores, numbers=numbers[first:])  # type: ignore[arg-type]
+    fitting = (np.zeros((0, 8)), mole._env) if auxiliary is None else (auxiliary._bas, auxiliary._env)
+    numbers: list[np.ndarray] = []
+    tables = []
+    for table, env in ((mole._bas, mole._env), fitting, (mole._ecpbas, mole._env)):
+        rows = np.array(table, np.int32).reshape(-1, 8)
+        contractions = np.ones(len(rows), int) if table is mole._ecpbas else rows[:, CONTRACTIONS]
+        tables.append(_repacked(rows, contractions, env, numbers))
+    return Source(*tables, numbers=np.concatenate(numbers))  # type: ignore[arg-type]
 
 
-def _shifted(table: np.ndarray, places: int) -> np.ndarray:
-    table = table.copy()
-    table[:, [EXPONENTS, COEFFICIENTS]] += places
+def _repacked(
+    table: np.ndarray, contractions: np.ndarray, env: np.ndarray, numbers: list[np.ndarray]
+) -> np.ndarray:
+    """The table with exponents and coefficients of its own for each row, appended to ``numbers``.
+
+    Atoms of one element share theirs in libcint's tables, which makes the length depend on the elements;
+    the shapes of a ``System`` depend on its shells alone.
+    """
+    place = sum(map(len, numbers))
+    for row, count in zip(table, contractions, strict=True):
+        exponents = row[PRIMITIVES]
+        for column, length in ((EXPONENTS, exponents), (COEFFICIENTS, exponents * count)):
+            numbers.append(env[row[column] : row[column] + length])
+            row[column] = place
+            place += length
     return table
 
 
