@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -26,7 +27,7 @@ def attach(value: Any, function: Callable[..., Any], *args: Any, held: tuple = (
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _attached(function: Callable[..., Any], value: Any, held: tuple, args: tuple) -> Any:
-    return value
+    return beside(value, (held, args))
 
 
 @partial(_attached.defjvp, symbolic_zeros=True)
@@ -46,7 +47,7 @@ def attach_rule(value: Any, rule: Callable[..., Any], x: Any, *args: Any) -> Any
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _ruled(rule: Callable[..., Any], value: Any, x: Any, args: tuple) -> Any:
-    return value
+    return beside(value, (x, args))
 
 
 @partial(_ruled.defjvp, symbolic_zeros=True)
@@ -89,6 +90,17 @@ def push_forward(function: Callable[..., Any], args: tuple, tangents: Any) -> An
     return jax.jvp(of_moving, [leaves[k] for k in moving], [dots[k] for k in moving])[1]
 
 
+def beside(value: Any, others: Any) -> Any:
+    """``value``, batched under ``jax.vmap`` wherever ``others`` are.
+
+    For the result of a ``custom_jvp`` function whose tangent depends on more than its value: a batched
+    tangent of a value that is not has a wrong transpose under ``jit`` (JAX 0.10). Compiles to nothing.
+    """
+    firsts = [jnp.ravel(x)[0] for x in jax.tree.leaves(others) if jnp.size(x)]
+    always = functools.reduce(jnp.logical_or, [x == x for x in firsts], jnp.asarray(True))
+    return jax.tree.map(lambda x: jnp.where(always, x, x), value)
+
+
 def _tangent_dtype(dtype: Any) -> Any:
     return dtype if np.issubdtype(dtype, np.inexact) else jax.dtypes.float0
 
@@ -100,7 +112,7 @@ def trust(good: Array, tree: Any) -> Any:
 
 @jax.custom_jvp
 def _trusted(good: Array, value: Array) -> Array:
-    return value
+    return beside(value, good)
 
 
 @partial(_trusted.defjvp, symbolic_zeros=True)

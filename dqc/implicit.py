@@ -121,7 +121,8 @@ def eigenvectors(
     C turns between orbitals of different occupation only, which is all that C f C^T depends on.
     """
     chart = rotation(orbitals, levels, jax.lax.stop_gradient(occupations))
-    y, _ = root(_fixed_field, None, chart, jnp.asarray(1e-12), no_response(), F, S)
+    round_off = jnp.asarray(100 * jnp.finfo(F.dtype).eps)
+    y, _ = root(_fixed_field, None, chart, round_off, no_response(), F, S)
     return chart.frame(y, S)
 
 

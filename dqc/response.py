@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dqc.derivatives import attach, push_forward
+from dqc.derivatives import attach, beside, push_forward
 from dqc.linalg import inverse_square_root
 from dqc.minres import minres, refined
 from dqc.occupations import chemical_potential, fermi_slopes
@@ -27,7 +27,7 @@ from dqc.types import pytree
 
 SMALLEST_GAP = 1e-3  # hartree, in the scale of a rotation: a preconditioner, it changes no result
 MAX_ITERATIONS = 200
-ZERO_MODE = 1e-3  # a Ritz value below this is a direction in which the energy hardly changes
+ZERO_MODE = 1e-2  # a Ritz value below this is a direction in which the energy hardly changes
 
 
 @pytree
@@ -223,7 +223,7 @@ def _root(
     report: Response,
     args: tuple,
 ) -> tuple[Array, Response]:
-    return y, report
+    return beside((y, report), (chart, tolerance, args))
 
 
 @partial(_root.defjvp, symbolic_zeros=True)
@@ -250,12 +250,9 @@ def _root_jvp(
             end = minres(exact, b[0], tolerance, MAX_ITERATIONS)
         else:
             end = refined(exact, partial(along, rough), b[0], tolerance, MAX_ITERATIONS)
-        told = Response(
-            iterations=end.iterations.astype(float),
-            residual=end.residual,
-            smallest=jnp.where(end.iterations > 0, end.smallest, 0.0),
-            converged=end.converged.astype(float),
-        )
+        smallest = jnp.where(end.iterations > 0, end.smallest, 0.0)
+        told = Response(end.iterations, end.residual, smallest, end.converged)
+        told = jax.tree.map(lambda x, like: x.astype(like.dtype), told, b[1])
         return jnp.where(end.converged, end.x, jnp.nan), told
 
     # The report rides along as unknowns of its own that "solve" to the report: so it passes through
@@ -263,7 +260,7 @@ def _root_jvp(
     # nothing from the other, in a way that makes both depend on whichever tangent there is.
     carried = jax.tree.map(_instantiated, tangents[3], report, is_leaf=_is_zero)
     nothing = 0.0 * (carried.iterations + slope.reshape(-1)[0])
-    right = nothing - slope, jax.tree.map(lambda x: x + nothing, carried)
+    right = nothing.astype(slope.dtype) - slope, jax.tree.map(lambda x: x + nothing, carried)
     answer = jax.lax.custom_linear_solve(operator, right, solve, symmetric=True)
     return (y, report), answer
 
