@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from dqc.properties.forces import forces as forces
     from dqc.properties.on_points import density_on as density_on
     from dqc.properties.on_points import orbitals_on as orbitals_on
+    from dqc.properties.vibrations import Vibrations as Vibrations
+    from dqc.properties.vibrations import hessian as hessian
+    from dqc.properties.vibrations import vibrations as vibrations
     from dqc.response import Response as Response
     from dqc.response import no_response as no_response
     from dqc.scf import iterate as iterate
@@ -73,6 +76,9 @@ _HOME = {
     "unstack": "dqc.batch",
     "dipole": "dqc.properties.dipole",
     "forces": "dqc.properties.forces",
+    "hessian": "dqc.properties.vibrations",
+    "vibrations": "dqc.properties.vibrations",
+    "Vibrations": "dqc.properties.vibrations",
     "in_field": "dqc.properties.field",
     "polarizability": "dqc.properties.field",
     "Response": "dqc.response",

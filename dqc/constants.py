@@ -10,6 +10,8 @@ bohr. Comparisons to 1e-8 hartree and beyond pass coordinates in bohr.
 
 from __future__ import annotations
 
+import math
+
 BOHR_IN_ANGSTROM = 0.529177210544  # bohr radius, uncertainty 8.2e-11
 ANGSTROM = 1 / BOHR_IN_ANGSTROM  # one angstrom in bohr
 
@@ -23,6 +25,11 @@ DIPOLE_IN_DEBYE = 8.4783536198e-30 * 299792458 * 1e21  # one atomic unit of dipo
 
 DALTON_IN_ELECTRON_MASSES = 1 / 5.485799090441e-4  # atomic mass unit / m_e, uncertainty of m_e 9.7e-15 u
 SPEED_OF_LIGHT = 137.035999177  # in atomic units: the inverse fine-structure constant, uncertainty 2.1e-8
+
+# An infrared intensity, pi N_A / (3 c^2) |d mu / dQ|^2, of |d mu / dQ|^2 in e^2/m_e; a_0 in kilometres.
+INTENSITY_IN_KM_PER_MOL = (
+    math.pi / (3 * SPEED_OF_LIGHT**2) * 6.02214076e23 * BOHR_IN_ANGSTROM * 1e-13
+)  # 1.77710e6, which is 974.880 for e^2/dalton
 
 SYMBOLS: tuple[str, ...] = tuple(
     """

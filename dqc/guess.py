@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dqc.linalg import diagonalize, natural_orbitals
+from dqc.density import density_matrix
+from dqc.linalg import diagonalize, natural_orbitals, orthogonalizer
 from dqc.system import System
 
 GUESSES = ("sap", "sad", "core")
@@ -42,6 +46,17 @@ def starting_orbitals(
     if moments is not None:
         density = density - 2.0 * spin_field(system, moments)
     return natural_orbitals(density, system.overlap, X)[1]
+
+
+@partial(jax.jit, static_argnames="guess")
+def starting_density(system: System, guess: str = "sap") -> Float[Array, "s n n"]:
+    """The density matrix of the starting orbitals, with the system's own occupations.
+
+    As a guess it starts a field as the name would, by the program that also serves restarts.
+    """
+    f = system.occupations
+    orbitals = starting_orbitals(system, orthogonalizer(system.overlap), len(f), guess)
+    return density_matrix(orbitals[:, :, : f.shape[1]], f)
 
 
 def spin_field(system: System, moments: Float[Array, " a"]) -> Float[Array, "2 n n"]:

@@ -23,6 +23,7 @@ axis      meaning
 ``r``     primitive Gaussians of a shell
 ``t``     iterations of the self-consistent field
 ``x``     the three Cartesian components
+``v``     vibrations, that is normal modes
 ========  ==========================================================================
 """
 

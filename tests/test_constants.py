@@ -16,6 +16,10 @@ VALUES = {
     "DIPOLE_IN_DEBYE": codata.value("atomic unit of electric dipole mom.") * codata.c * 1e21,
     "DALTON_IN_ELECTRON_MASSES": 1 / codata.value("electron mass in u"),
     "SPEED_OF_LIGHT": codata.value("inverse fine-structure constant"),
+    "INTENSITY_IN_KM_PER_MOL": codata.N_A
+    * codata.e**2
+    / (12 * codata.epsilon_0 * codata.c**2 * codata.m_e)
+    / 1000,
 }
 
 
