@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
 
 if TYPE_CHECKING:
+    from dqc import interop as interop
     from dqc.batch import bucket as bucket
     from dqc.batch import common_shape as common_shape
     from dqc.batch import pad as pad
@@ -85,6 +86,9 @@ _HOME = {
     "no_response": "dqc.response",
 }
 
+# Folders to be had as ``dqc.<name>`` without an import of their own.
+_FOLDERS = ("interop",)
+
 __version__ = "0.1.0"
 __all__ = sorted(_HOME)
 
@@ -102,6 +106,8 @@ sys.modules[__name__].__class__ = _Package
 
 
 def __getattr__(name: str) -> Any:
+    if name in _FOLDERS:
+        return importlib.import_module(f"dqc.{name}")
     if name not in _HOME:
         raise AttributeError(f"module 'dqc' has no attribute {name!r}; public names: {', '.join(__all__)}")
     value = getattr(importlib.import_module(_HOME[name]), name)
@@ -110,4 +116,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOME})
+    return sorted({*globals(), *_HOME, *_FOLDERS})

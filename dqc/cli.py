@@ -7,7 +7,7 @@ import importlib
 import math
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import dqc
 
@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         status: int = importlib.import_module(f"dqc.commands.{arguments.command}").run(arguments)
         return status
-    except (ValueError, OSError, MemoryError) as error:
+    except (ValueError, OSError, MemoryError, ModuleNotFoundError) as error:
         if arguments.debug:
             raise
         print(f"dqc: {_sentence(error)}", file=sys.stderr)
@@ -39,32 +39,92 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="dqc", description=" ".join((dqc.__doc__ or "").split("\n\n")[:1]))
     top.add_argument("--version", action="version", version=f"dqc {dqc.__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="command")
-    _energy(commands.add_parser("energy", help="the Kohn-Sham energy of a molecule", description=_ENERGY))
+    for name, (fill, summary, description) in _COMMANDS.items():
+        fill(commands.add_parser(name, help=summary, description=" ".join([description, _STATUS])))
     return top
 
 
-_ENERGY = """Run a self-consistent field on the molecule of an xyz file and print its energy, term by term.
-Ends with status 0 when it converged, 1 when it did not, 2 on bad input. Compiled programs are kept in
-~/.cache/dqc; the environment variable DQC_CACHE names another folder, or is "off"."""
+_STATUS = """Ends with status 0 when it converged, 1 when it did not, 2 on bad input. Compiled programs are
+kept in ~/.cache/dqc; the environment variable DQC_CACHE names another folder, or is "off"."""
 
 
 def _energy(command: argparse.ArgumentParser) -> None:
+    _molecule(command)
+    _method(command)
+    _field(command)
+    add = command.add_argument
+    add(
+        "--forces",
+        action="store_true",
+        help="also the forces on the nuclei; --conv is then 1e-6 if not given",
+    )
+    add("--json", metavar="FILE", help="also write the results to this file")
+    add("--save", metavar="FILE", help="also write the System (all integrals) to this file")
+
+
+def _optimize(command: argparse.ArgumentParser) -> None:
+    _molecule(command)
+    _method(command)
+    _field(command)
+    add = command.add_argument
+    add(
+        "--fmax",
+        type=_positive,
+        default=0.02,
+        metavar="F",
+        help="done when the force on every atom is below F eV/angstrom (default: %(default)s)",
+    )
+    add("--steps", type=int, default=100, metavar="N", help="give up after N steps (default: %(default)s)")
+    add("--output", metavar="FILE.xyz", help="the last geometry (default: <name>_optimized.xyz, here)")
+    add("--trajectory", metavar="FILE.xyz", help="also write every geometry, with energy and forces")
+
+
+def _frequencies(command: argparse.ArgumentParser) -> None:
+    _molecule(command)
+    _method(command)
+    _field(command)
+    command.add_argument("--json", metavar="FILE", help="also write frequencies, modes and the Hessian")
+
+
+_COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str, str]] = {
+    "energy": (
+        _energy,
+        "the Kohn-Sham energy of a molecule",
+        "Run a self-consistent field on the molecule of an xyz file and print its energy, term by term.",
+    ),
+    "optimize": (
+        _optimize,
+        "the nearest minimum of the energy",
+        """Move the nuclei to a minimum of the energy by BFGS, through ASE (pip install dqc-jax[ase]). The
+        geometry is written after every step, so that nothing is lost when it is stopped.""",
+    ),
+    "frequencies": (
+        _frequencies,
+        "harmonic frequencies and infrared intensities",
+        """Harmonic frequencies and infrared intensities by differences of analytic forces, at the geometry
+        given, which dqc optimize should have found with the same method.""",
+    ),
+}
+
+
+def _molecule(command: argparse.ArgumentParser) -> None:
+    """What is computed."""
     add = command.add_argument
     add(
         "molecule",
         metavar="FILE.xyz",
         help="geometry in angstrom; its comment line may hold charge= and spin=",
     )
-    add("--xc", default="pbe", help="functional by its libxc-style name, or a file (default: %(default)s)")
-    add("--basis", default="def2-svp", help="basis set by name (default: %(default)s)")
     add("--charge", type=int, help="total charge (default: the file's, or 0)")
     add("--spin", type=int, help="unpaired electrons, 2S (default: the file's, or the lowest possible)")
-    add(
-        "--unrestricted",
-        action="store_true",
-        default=None,
-        help="one set of orbitals a spin, also for spin 0",
-    )
+    add("--debug", action="store_true", help="show the traceback of an error")
+
+
+def _method(command: argparse.ArgumentParser) -> None:
+    """Options of ``build``."""
+    add = command.add_argument
+    add("--xc", default="pbe", help="functional by its libxc-style name, or a file (default: %(default)s)")
+    add("--basis", default="def2-svp", help="basis set by name (default: %(default)s)")
     add("--grid", type=int, default=3, help="grid level, 0 to 9 (default: %(default)s)")
     add(
         "--two-electron",
@@ -74,15 +134,23 @@ def _energy(command: argparse.ArgumentParser) -> None:
     )
     add("--auxbasis", help="fitting basis by name (default: the one that belongs to the basis)")
     add("--ao", choices=("auto", "stored", "recomputed"), default="auto", help="orbital values on the grid")
+
+
+def _field(command: argparse.ArgumentParser) -> None:
+    """Options of ``scf``."""
+    add = command.add_argument
+    add(
+        "--unrestricted",
+        action="store_true",
+        default=None,
+        help="one set of orbitals a spin, also for spin 0",
+    )
     add("--guess", choices=("sap", "sad", "core"), help="starting density (default: sap)")
     add("--smearing", type=_positive, metavar="HARTREE", help="Fermi smearing k_B T")
     add("--level-shift", type=_positive, metavar="HARTREE", help="raise the empty orbitals while iterating")
     add("--damping", type=_positive, metavar="SHARE", help="share of the old Fock matrix, below 1")
-    add("--max-iterations", type=int, metavar="N", help="give up after N iterations")
+    add("--max-iterations", type=int, metavar="N", help="give up a field after N iterations")
     add("--conv", dest="tolerance", type=_positive, metavar="TOL", help="residual of a converged field")
-    add("--json", metavar="FILE", help="also write the results to this file")
-    add("--save", metavar="FILE", help="also write the System (all integrals) to this file")
-    add("--debug", action="store_true", help="show the traceback of an error")
 
 
 def _positive(text: str) -> float:

@@ -16,9 +16,11 @@ import numpy as np
 import dqc.cache
 from dqc.cli import STATUS_FAILED
 from dqc.commands.clock import Timings
+from dqc.commands.options import build_options, check_writable, scf_options, title
 from dqc.constants import DIPOLE_IN_DEBYE, HARTREE_IN_EV
 from dqc.molecule import Molecule
 from dqc.properties.dipole import dipole
+from dqc.properties.forces import forces
 from dqc.properties.frontier import frontier
 from dqc.properties.spin_square import spin_square
 from dqc.scf import State, iterate
@@ -27,22 +29,29 @@ from dqc.storage import save
 from dqc.system import System, build
 from dqc.xc.names import functional
 
+FORCES_TOLERANCE = 1e-6  # of the field, where forces are asked for and --conv is not given
+
 
 def run(arguments: argparse.Namespace) -> int:
     """Compute, print, and write what was asked for; returns the exit status."""
     dqc.cache.enable()
-    _check_writable(arguments.json, arguments.save)
+    check_writable(arguments.json, arguments.save)
     timings = Timings()
     with timings.phase("set-up"):
         molecule = Molecule.from_xyz(arguments.molecule, arguments.charge, arguments.spin)
         xc = functional(arguments.xc)
-        system = jax.block_until_ready(build(molecule, xc=xc, **_build_options(arguments)))
+        system = jax.block_until_ready(build(molecule, xc=xc, **build_options(arguments)))
     if arguments.save:
         save(system, arguments.save)
-    print(_title(molecule, system, arguments))
+    if arguments.forces and arguments.tolerance is None:
+        arguments.tolerance = FORCES_TOLERANCE
+    print(title(molecule, system, arguments))
     with timings.phase("SCF"):
-        solution = jax.block_until_ready(_printed(iterate(system, xc, **_scf_options(arguments))))
+        solution = jax.block_until_ready(_printed(iterate(system, xc, **scf_options(arguments))))
     results = summary(system, solution)
+    if arguments.forces:
+        with timings.phase("forces"):
+            results["forces"] = np.asarray(forces(system, xc, solution)).tolist()
     print(_table(molecule, results, timings))
     if arguments.json:
         _write_json(Path(arguments.json), arguments, molecule, results, timings)
@@ -66,17 +75,6 @@ def summary(system: System, solution: Solution) -> dict[str, Any]:
     }
 
 
-def _build_options(arguments: argparse.Namespace) -> dict[str, Any]:
-    names = ("basis", "grid", "two_electron", "auxbasis", "ao")
-    return {name: getattr(arguments, name) for name in names}
-
-
-def _scf_options(arguments: argparse.Namespace) -> dict[str, Any]:
-    names = ("guess", "smearing", "level_shift", "damping", "max_iterations", "tolerance", "unrestricted")
-    given = {name: getattr(arguments, name) for name in names}
-    return {name: value for name, value in given.items() if value is not None}
-
-
 def _printed(steps: Iterator[State | Solution]) -> Solution:
     """Print each iteration when it is done; the last item is the solution."""
     print(f"{'iteration':>9} {'energy / Ha':>18} {'change / Ha':>12} {'residual':>10}")
@@ -97,11 +95,6 @@ def _manner(step: State) -> str:
     return "  " + ", ".join(words) if words else ""
 
 
-def _title(molecule: Molecule, system: System, arguments: argparse.Namespace) -> str:
-    method = f"{arguments.xc}/{arguments.basis}, charge {molecule.charge}, spin {molecule.spin}"
-    return f"{molecule.formula}, {method}, {system.overlap.shape[0]} basis functions"
-
-
 def _table(molecule: Molecule, results: dict[str, Any], timings: Timings) -> str:
     rows = [("", "")]
     rows += [(name.replace("_", " "), f"{value:.10f} Ha") for name, value in results["energies"].items()]
@@ -118,18 +111,13 @@ def _table(molecule: Molecule, results: dict[str, Any], timings: Timings) -> str
     origin = " about the origin" if molecule.charge else ""
     components = ", ".join(f"{component + 0.0:.4f}" for component in np.round(mu, 4))
     rows.append(("dipole", f"{np.linalg.norm(mu):.4f} D ({components}){origin}"))
+    if "forces" in results:
+        rows += [("", ""), ("forces / (Ha/bohr)", "".join(f"{axis:>14}" for axis in "xyz"))]
+        for number, (symbol, F) in enumerate(zip(molecule.symbols, results["forces"], strict=True), start=1):
+            rows.append((f"{number:>5} {symbol}", "".join(f"{component:14.8f}" for component in F)))
     rows += [("", "")]
-    rows += [(f"time, {name}", f"{timings[name]:.2f} s") for name in ("set-up", "compile", "SCF")]
+    rows += [(f"time, {name}", f"{seconds:.2f} s") for name, seconds in timings.items()]
     return "\n".join(f"{name:<20} {value}".rstrip() for name, value in rows)
-
-
-def _check_writable(*paths: str | None) -> None:
-    """Refuse an output in a folder that is not there before the work, not after it."""
-    for path in paths:
-        if path and not Path(path).absolute().parent.is_dir():
-            raise FileNotFoundError(f"cannot write {path}: there is no folder {Path(path).absolute().parent}")
-        if path and Path(path).is_dir():
-            raise IsADirectoryError(f"cannot write {path}: it is a folder")
 
 
 def _write_json(
@@ -144,7 +132,7 @@ def _write_json(
             "charge": molecule.charge,
             "spin": molecule.spin,
         },
-        "method": {"xc": arguments.xc, **_build_options(arguments), **_scf_options(arguments)},
+        "method": {"xc": arguments.xc, **build_options(arguments), **scf_options(arguments)},
         "units": "hartree unless a key says otherwise",
         **results,
         "seconds": dict(timings),
