@@ -26,7 +26,10 @@ def energy(*words: str) -> int:
     return main(["energy", *words, "--basis", "sto-3g", "--xc", "hf"])
 
 
-@pytest.mark.parametrize("words", [["--help"], ["energy", "--help"], ["--version"], ["energy"], ["nonsense"]])
+@pytest.mark.parametrize(
+    "words",
+    [["--help"], ["energy", "--help"], ["optimize", "--help"], ["--version"], ["energy"], ["nonsense"]],
+)
 def test_parsing_imports_neither_jax_nor_pyscf(words: list[str]) -> None:
     code = (
         "import sys\nfrom dqc.cli import main\n"

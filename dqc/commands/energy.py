@@ -114,7 +114,7 @@ def _table(molecule: Molecule, results: dict[str, Any], timings: Timings) -> str
     if "forces" in results:
         rows += [("", ""), ("forces / (Ha/bohr)", "".join(f"{axis:>14}" for axis in "xyz"))]
         for number, (symbol, F) in enumerate(zip(molecule.symbols, results["forces"], strict=True), start=1):
-            rows.append((f"{number:>5} {symbol}", "".join(f"{component:14.8f}" for component in F)))
+            rows.append((f"{number:>5} {symbol}", "".join(f"{x + 0.0:14.8f}" for x in np.round(F, 8))))
     rows += [("", "")]
     rows += [(f"time, {name}", f"{seconds:.2f} s") for name, seconds in timings.items()]
     return "\n".join(f"{name:<20} {value}".rstrip() for name, value in rows)

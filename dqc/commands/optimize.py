@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +31,16 @@ def run(arguments: argparse.Namespace) -> int:
     atoms.calc = Calculator(**options)
     print(f"{molecule.formula}, {arguments.xc}/{arguments.basis}, charge {molecule.charge}, ", end="")
     print(f"spin {molecule.spin}, BFGS until every force is below {arguments.fmax:g} eV/angstrom")
+    path: list[tuple[int, float]] = []
     try:
-        steps, force = _printed(atoms, molecule, arguments, output)
+        for step in _steps(atoms, arguments):
+            write_text(output, _moved(molecule, atoms).to_xyz())
+            path.append(step)
     except base.CalculationFailed as error:
-        print(f"dqc: {error} The last geometry with a field is in {output}.", file=sys.stderr)
+        kept = f"The geometry before is in {output}." if path else "No geometry was written."
+        print(f"dqc: {error} {kept}", file=sys.stderr)
         return STATUS_FAILED
+    steps, force = path[-1]
     converged = force < arguments.fmax
     print(f"\n{_moved(molecule, atoms).to_xyz()}")
     ended = "Converged" if converged else "Not converged"
@@ -42,27 +48,24 @@ def run(arguments: argparse.Namespace) -> int:
     return 0 if converged else STATUS_FAILED
 
 
-def _printed(
-    atoms: Any, molecule: Molecule, arguments: argparse.Namespace, output: Path
-) -> tuple[int, float]:
-    """Print each step when it is done, its geometry kept; the number of steps and the largest force."""
+def _steps(atoms: Any, arguments: argparse.Namespace) -> Iterator[tuple[int, float]]:
+    """Print each step when it is done, and yield its number and its largest force, eV/angstrom."""
     from ase.io import write
     from ase.optimize import BFGS
 
     if arguments.trajectory:
         Path(arguments.trajectory).unlink(missing_ok=True)
     print(f"{'step':>5} {'energy / Ha':>18} {'change / Ha':>12} {'force / (eV/A)':>15}")
-    before, force, optimizer = math.nan, math.inf, BFGS(atoms, logfile=None)
+    before, optimizer = math.nan, BFGS(atoms, logfile=None)
     for _ in optimizer.irun(fmax=arguments.fmax, steps=arguments.steps):
         energy = atoms.get_potential_energy(force_consistent=True) / HARTREE_IN_EV
         force = float(np.linalg.norm(atoms.get_forces(), axis=1).max())
         change = "" if math.isnan(before) else f"{energy - before:.2e}"
         print(f"{optimizer.nsteps:>5} {energy:>18.10f} {change:>12} {force:>15.4f}", flush=True)
-        write_text(output, _moved(molecule, atoms).to_xyz())
         if arguments.trajectory:
             write(arguments.trajectory, atoms, format="extxyz", append=True)
+        yield optimizer.nsteps, force
         before = energy
-    return optimizer.nsteps, force
 
 
 def _moved(molecule: Molecule, atoms: Any) -> Molecule:

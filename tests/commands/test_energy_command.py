@@ -22,7 +22,7 @@ def state(iteration: int, energy: float, **flags: bool) -> Any:
 
 @pytest.mark.usefixtures("unchecked_types")
 def test_each_iteration_is_printed_before_the_next_begins(capsys: pytest.CaptureFixture) -> None:
-    solution = Solution(*[None] * 10)  # type: ignore[arg-type]
+    solution = Solution(*[None] * len(Solution.__dataclass_fields__))  # type: ignore[arg-type]
 
     def steps() -> Iterator[Any]:
         yield state(1, -1.0, coarse=True)
