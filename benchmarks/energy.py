@@ -25,6 +25,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from peers.harness import peak, resident
+
 EXAMPLES = Path(__file__).parent.parent / "examples"
 CASES = "water/def2-svp ethanol/def2-svp benzene/def2-svp aspirin/def2-svp benzene/def2-tzvp".split()
 GROWTH = "water ethanol benzene naphthalene anthracene aspirin".split()
@@ -187,17 +189,6 @@ def report(times: list, loops: list, baseline: float, energy: float, iterations:
         "iterations": iterations,
         "orbitals": orbitals,
     }
-
-
-def resident() -> float:
-    """The process's memory now, MB."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
-
-
-def peak() -> float:
-    """The most it has held so far, MB."""
-    status = Path("/proc/self/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e6
 
 
 if __name__ == "__main__":

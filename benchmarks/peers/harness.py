@@ -1,12 +1,13 @@
-"""What the peers' scripts share: arguments, limits, clock, memory. Needs nothing beyond the standard library.
+"""What the scripts here share: arguments, limits, clock, memory. Needs nothing beyond the standard library.
 
-A script calls ``main(program, run)``. The process it starts as waits for a second one, which obeys the
+A script calls ``main(program, prepare)``. The process it starts as waits for a second one, which obeys the
 limits and does the work, so that a crash in compiled code is reported like any other failure. One line of
 JSON is printed:
 
     program, task, molecule, threads
     energy       hartree
-    gradient     step: dE/dtheta; forces: dE/dR, hartree/bohr, one row per atom; energy: null
+    gradient     step: dE/dtheta; forces: dE/dR, hartree/bohr, one row per atom; energy: null;
+                 density (this library alone): of a loss on the density, by theta
     first        seconds of the first call, compilation included
     seconds      of each later call, with the molecule, integrals and grid built anew each time; fewer than
                  asked for, or none, where the time limit is near
@@ -34,6 +35,7 @@ from typing import NamedTuple
 
 BOHR = 0.529177210544  # ångström, CODATA 2022
 BASIS, AUXILIARY = "def2-svp", "def2-universal-jfit"
+TASKS = "step", "forces", "energy"
 OUT_OF_MEMORY = "bad_alloc", "can't allocate memory", "RESOURCE_EXHAUSTED", "Out of memory", "MemoryError"
 
 
@@ -45,14 +47,17 @@ class Peer(NamedTuple):
     packages: tuple[str, ...]
 
 
-def main(program: str, prepare: Callable[..., Peer], description: str) -> None:
+def main(
+    program: str, prepare: Callable[..., Peer], description: str, tasks: tuple[str, ...] = TASKS
+) -> None:
     """``prepare(arguments)`` imports the peer and returns what is to be timed."""
-    arguments = parse(description)
+    arguments = parse(description, tasks)
     case = {"program": program, "task": arguments.task, "molecule": arguments.molecule.stem}
     case["threads"] = arguments.threads
     if not arguments.worker:
         print(json.dumps(case | supervise(arguments)))
         return
+    hold_to_cores(arguments.threads)
     limit = int(arguments.memory_limit * 1e9)
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     try:
@@ -62,10 +67,10 @@ def main(program: str, prepare: Callable[..., Peer], description: str) -> None:
     print(json.dumps(result))
 
 
-def parse(description: str) -> argparse.Namespace:
+def parse(description: str, tasks: tuple[str, ...]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=description.split("\n")[0])
     parser.add_argument("molecule", type=Path, help="an xyz file: neutral, closed shell")
-    parser.add_argument("--task", choices=["step", "forces", "energy"], required=True)
+    parser.add_argument("--task", choices=tasks, required=True)
     parser.add_argument("--repeat", type=int, default=3, help="calls after the first")
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--memory-limit", type=float, default=12, help="address space, GB")
@@ -78,10 +83,13 @@ def parse(description: str) -> argparse.Namespace:
 def supervise(arguments: argparse.Namespace) -> dict:
     """The result of the same command in a process of its own, or why there is none."""
     command = [sys.executable, *sys.argv, "--worker"]
-    threads = {f"{name}_NUM_THREADS": str(arguments.threads) for name in ("OMP", "OPENBLAS", "MKL")}
     try:
         done = subprocess.run(
-            command, env=os.environ | threads, capture_output=True, text=True, timeout=arguments.time_limit
+            command,
+            env=os.environ | thread_settings(arguments.threads),
+            capture_output=True,
+            text=True,
+            timeout=arguments.time_limit,
         )
     except subprocess.TimeoutExpired:
         return {"failed": f"The run took longer than {arguments.time_limit:g} s."}
@@ -131,6 +139,16 @@ def read_xyz(path: Path) -> tuple[list[str], list[list[float]]]:
         )
     rows = [line.split() for line in lines[: int(count)]]
     return [row[0] for row in rows], [[float(x) / BOHR for x in row[1:4]] for row in rows]
+
+
+def thread_settings(threads: int) -> dict[str, str]:
+    """The environment that the numerical libraries read."""
+    return {f"{name}_NUM_THREADS": str(threads) for name in ("OMP", "OPENBLAS", "MKL")}
+
+
+def hold_to_cores(number: int) -> None:
+    """XLA asks only this: on how many cores the process may run."""
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:number])
 
 
 def resident() -> float:
