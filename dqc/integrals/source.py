@@ -32,12 +32,13 @@ def source_of(mole: Any, auxiliary: Any = None) -> Source:
     """The tables of a PySCF ``Mole`` and of its fitting functions, which sit on the same atoms."""
     fitting = (np.zeros((0, 8)), mole._env) if auxiliary is None else (auxiliary._bas, auxiliary._env)
     numbers: list[np.ndarray] = []
-    tables = []
+    tables: list[np.ndarray] = []
     for table, env in ((mole._bas, mole._env), fitting, (mole._ecpbas, mole._env)):
         rows = np.array(table, np.int32).reshape(-1, 8)
         contractions = np.ones(len(rows), int) if table is mole._ecpbas else rows[:, CONTRACTIONS]
         tables.append(_repacked(rows, contractions, env, numbers))
-    return Source(*tables, numbers=np.concatenate(numbers))  # type: ignore[arg-type]
+    shells, fitted, cores = tables
+    return Source(shells, fitted, cores, np.concatenate(numbers))  # type: ignore[arg-type]
 
 
 def _repacked(
