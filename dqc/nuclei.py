@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -28,7 +29,7 @@ def at(system: System, coords: Float[Array, "a x"]) -> System:
     ``NotImplementedError``. Raises ``ValueError`` for a system without its ``source``, or for coordinates
     of another shape.
     """
-    coords = _checked(system, coords)
+    coords = checked(system, coords)
     return follow(_recomputed(system, jax.lax.stop_gradient(coords)), coords)
 
 
@@ -37,7 +38,25 @@ def follow(system: System, coords: Float[Array, "a x"]) -> System:
 
     Raises what :func:`at` raises.
     """
-    coords = _checked(system, coords)
+    coords = checked(system, coords)
+    return replace(follow_on_device(system, coords), **follow_on_host(system, coords))
+
+
+def follow_on_device(system: System, coords: Float[Array, "a x"]) -> System:
+    """:func:`follow` for what JAX itself computes from positions: all but the integrals."""
+    return replace(
+        system,
+        coords=attach(system.coords, _same, coords),
+        nuclear_repulsion=attach(system.nuclear_repulsion, nuclear_repulsion, coords, system.charges),
+        screening=jax.lax.stop_gradient(system.screening),
+        atomic_density=jax.lax.stop_gradient(system.atomic_density),
+        grid=_following(system.grid, coords),
+        coarse=_following(system.coarse, coords),
+    )
+
+
+def follow_on_host(system: System, coords: Float[Array, "a x"]) -> dict[str, Any]:
+    """:func:`follow` for the integrals, whose derivatives libcint computes: the fields of the system."""
     known = (system.source, system.charges)
 
     def one_body(name: str) -> Array:
@@ -51,20 +70,13 @@ def follow(system: System, coords: Float[Array, "a x"]) -> System:
         moved = attach_rule(r.integrals, motion.exact_motion, coords, r.integrals, r.omega, known)
         return replace(r, integrals=moved)
 
-    return replace(
-        system,
-        coords=attach(system.coords, _same, coords),
-        nuclear_repulsion=attach(system.nuclear_repulsion, nuclear_repulsion, coords, system.charges),
-        overlap=one_body("overlap"),
-        kinetic=one_body("kinetic"),
-        dipole=one_body("dipole"),
-        nuclear=attach_rule(system.nuclear, motion.attraction_motion, coords, system.nuclear, known),
-        screening=jax.lax.stop_gradient(system.screening),
-        atomic_density=jax.lax.stop_gradient(system.atomic_density),
-        repulsion=tuple(two_electron(r) for r in system.repulsion),
-        grid=_following(system.grid, coords),
-        coarse=_following(system.coarse, coords),
-    )
+    return {
+        "overlap": one_body("overlap"),
+        "kinetic": one_body("kinetic"),
+        "dipole": one_body("dipole"),
+        "nuclear": attach_rule(system.nuclear, motion.attraction_motion, coords, system.nuclear, known),
+        "repulsion": tuple(two_electron(r) for r in system.repulsion),
+    }
 
 
 def nuclear_repulsion(coords: Float[Array, "a x"], charges: Float[Array, " a"]) -> Float[Array, ""]:
@@ -128,7 +140,7 @@ def _regridded(system: System, grid: Grid | None, coords: Float[Array, "a x"]) -
     return replace(grid, blocks=tuple(blocks))
 
 
-def _checked(system: System, coords: Float[Array, "a x"]) -> Float[Array, "a x"]:
+def checked(system: System, coords: Float[Array, "a x"]) -> Float[Array, "a x"]:
     if system.source is None:
         raise ValueError(
             "This system does not know its basis as libcint's tables (its source is None): "
