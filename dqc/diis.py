@@ -48,7 +48,10 @@ def extrapolate(
     gram = history.gram.at[place].set(row).at[:, place].set(row)
     history = DIIS(focks, errors, gram, history.count + 1)
     used = jnp.arange(size) < history.count
-    return history, jnp.tensordot(_coefficients(gram, used), focks, axes=1)
+    # Written with differences, which shrink as the errors do: the coefficients' derivatives grow as these
+    # do, and those of a reverse pass would else drown in round-off.
+    differences = jnp.where(used[:, None, None, None], focks - fock, 0.0)
+    return history, fock + jnp.tensordot(_coefficients(gram, used), differences, axes=1)
 
 
 def _coefficients(gram: Float[Array, "t t"], used: Array) -> Float[Array, " t"]:
