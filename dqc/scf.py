@@ -102,7 +102,8 @@ def scf(
     (:mod:`dqc.response`); under smearing, second derivatives exist for the energy alone. Its gradient
     with respect to ``response`` is a report on the linear equations that a reverse pass solved.
     ``adjoint="unrolled"`` differentiates the iterations themselves instead, all ``max_iterations`` of
-    them, each evaluated again in a reverse pass.
+    them, each evaluated again in a reverse pass. Their derivative lags behind them: it wants a tolerance
+    near 1e-11, and in a direction that lowers the symmetry it may still be wrong when they end.
     """
     arguments = _prepare(
         system, xc, occupations, smearing, guess, unrestricted, level_shift, damping, moments,
