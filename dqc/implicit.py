@@ -49,9 +49,8 @@ def differentiable(
 
 
 def _accuracy(solution: Solution) -> Float[Array, ""]:
-    """Of the response: somewhat better than that of the orbitals it is about."""
-    tied = jnp.clip(0.1 * solution.residual, 1e-11, 1e-7)
-    return jnp.where(solution.converged, tied, 1e-7)
+    """Of the response, relative: not better than the orbitals that it is about."""
+    return jnp.where(solution.converged, jnp.clip(solution.residual, 1e-11, 1e-6), 1e-6)
 
 
 def _finite(solution: Solution, S: Float[Array, "n n"]) -> tuple[Array, Array]:

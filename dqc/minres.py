@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-INNER_TOLERANCE = 1e-3  # of the equations with the rough operator
+INNER_TOLERANCE = 3e-3, 0.1  # of the equations with the rough operator, at least and at most
+INNER_ITERATIONS = 40
 WORTHWHILE = 0.2  # a correction must bring the residual below this share
 
 
@@ -63,7 +64,8 @@ def refined(
 
     def correct(s: tuple) -> tuple:
         x, r, now, _, rounds, smallest = s
-        step = minres(rough, r, INNER_TOLERANCE, max_iterations)
+        enough = 0.3 * tolerance * norm / now  # where one more correction is to reach the end
+        step = minres(rough, r, jnp.clip(enough, *INNER_TOLERANCE), INNER_ITERATIONS)
         new = x + step.x
         left = b - matvec(new)
         # A correction that makes things worse is not taken, and is the last one.
