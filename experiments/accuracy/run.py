@@ -40,7 +40,10 @@ def tasks(systems: dict[str, Any]) -> list[dict[str, Any]]:
     rows = [(name, "def2-svp", xc, "df", 3) for xc, name in product(FUNCTIONALS, systems)]
     rows += [(name, "def2-svp", xc, "exact", 3) for name, xc in product(small, ("pbe", "b3lyp"))]
     rows += [(name, "def2-tzvp", xc, "df", 3) for name, xc in product(triple, FUNCTIONALS)]
-    rows += [(name, "def2-svp", "pbe", "df", level) for name, level in product(DEGENERATE, LEVELS[1:])]
+    rows += [
+        (name, "def2-svp", *rest)
+        for name, *rest in product(DEGENERATE, ("pbe", "r2scan"), ("df",), LEVELS[1:])
+    ]
     return [dict(zip(names, row, strict=True)) for row in rows]
 
 
