@@ -40,7 +40,9 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"dqc {dqc.__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="command")
     for name, (fill, summary, description) in _COMMANDS.items():
-        fill(commands.add_parser(name, help=summary, description=" ".join([description, _STATUS])))
+        command = commands.add_parser(name, help=summary, description=" ".join([description, _STATUS]))
+        for options in (_molecule, _method, _field, fill):
+            options(command)
     return top
 
 
@@ -49,9 +51,6 @@ kept in ~/.cache/dqc; the environment variable DQC_CACHE names another folder, o
 
 
 def _energy(command: argparse.ArgumentParser) -> None:
-    _molecule(command)
-    _method(command)
-    _field(command)
     add = command.add_argument
     add(
         "--forces",
@@ -63,9 +62,6 @@ def _energy(command: argparse.ArgumentParser) -> None:
 
 
 def _optimize(command: argparse.ArgumentParser) -> None:
-    _molecule(command)
-    _method(command)
-    _field(command)
     add = command.add_argument
     add(
         "--fmax",
@@ -80,9 +76,6 @@ def _optimize(command: argparse.ArgumentParser) -> None:
 
 
 def _frequencies(command: argparse.ArgumentParser) -> None:
-    _molecule(command)
-    _method(command)
-    _field(command)
     command.add_argument("--json", metavar="FILE", help="also write frequencies, modes and the Hessian")
 
 

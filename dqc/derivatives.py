@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
-from functools import partial
+from functools import partial, reduce
 from typing import Any
 
 import jax
@@ -56,17 +55,13 @@ def _ruled_jvp(rule: Callable[..., Any], primals: tuple, tangents: tuple) -> tup
     return attach_rule(value, rule, x, *args), rule(tangents[1], x, *args)
 
 
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
 def undifferentiated(sentence: str, x: Any) -> Any:
     """The array ``x``; differentiating it raises ``NotImplementedError(sentence)``."""
-    return _refusing(sentence, x)
-
-
-@partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _refusing(sentence: str, x: Any) -> Any:
     return x
 
 
-@_refusing.defjvp
+@undifferentiated.defjvp
 def _refuse(sentence: str, primals: tuple, tangents: tuple) -> tuple[Any, Any]:
     raise NotImplementedError(sentence)
 
@@ -97,7 +92,7 @@ def beside(value: Any, others: Any) -> Any:
     tangent of a value that is not has a wrong transpose under ``jit`` (JAX 0.10). Compiles to nothing.
     """
     firsts = [jnp.ravel(x)[0] for x in jax.tree.leaves(others) if jnp.size(x)]
-    always = functools.reduce(jnp.logical_or, [x == x for x in firsts], jnp.asarray(True))
+    always = reduce(jnp.logical_or, [x == x for x in firsts], jnp.asarray(True))
     return jax.tree.map(lambda x: jnp.where(always, x, x), value)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import dqc.cache
 from dqc.cli import STATUS_FAILED
 from dqc.commands.clock import Timings
-from dqc.commands.options import build_options, check_writable, scf_options, title
+from dqc.commands.options import build_options, check_writable, scf_options, title, write_text
 from dqc.constants import DIPOLE_IN_DEBYE, HARTREE_IN_EV
 from dqc.molecule import Molecule
 from dqc.properties.dipole import dipole
@@ -137,4 +137,4 @@ def _write_json(
         **results,
         "seconds": dict(timings),
     }
-    path.write_text(json.dumps(record, indent=2) + "\n")
+    write_text(path, json.dumps(record, indent=2) + "\n")
