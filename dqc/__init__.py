@@ -46,10 +46,15 @@ if TYPE_CHECKING:
     from dqc.storage import save as save
     from dqc.system import System as System
     from dqc.system import build as build
+    from dqc.types import pytree as pytree
+    from dqc.types import static as static
     from dqc.xc.features import Features as Features
+    from dqc.xc.files import functional as functional
     from dqc.xc.functional import Functional as Functional
     from dqc.xc.functional import Needs as Needs
-    from dqc.xc.names import functional as functional
+    from dqc.xc.neural import Neural as Neural
+    from dqc.xc.neural import neural as neural
+    from dqc.xc.variables import variables as variables
 
 # Where each public name lives; a name and its home appear here and, for editors, in the imports above.
 _HOME = {
@@ -64,7 +69,7 @@ _HOME = {
     "build": "dqc.system",
     "common_shape": "dqc.batch",
     "density_on": "dqc.properties.on_points",
-    "functional": "dqc.xc.names",
+    "functional": "dqc.xc.files",
     "iterate": "dqc.scf",
     "load": "dqc.storage",
     "orbitals_on": "dqc.properties.on_points",
@@ -84,6 +89,11 @@ _HOME = {
     "polarizability": "dqc.properties.field",
     "Response": "dqc.response",
     "no_response": "dqc.response",
+    "Neural": "dqc.xc.neural",
+    "neural": "dqc.xc.neural",
+    "pytree": "dqc.types",
+    "static": "dqc.types",
+    "variables": "dqc.xc.variables",
 }
 
 # Folders to be had as ``dqc.<name>`` without an import of their own.

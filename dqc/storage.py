@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +21,10 @@ from dqc.grid import Block, Grid
 from dqc.integrals.coulomb import Exact, Fitted
 from dqc.integrals.source import Source
 from dqc.names import nearest
+from dqc.replacing import replacing
 from dqc.system import System, ao_bytes, memory_bytes, store_ao, strip_ao
+from dqc.xc import files
+from dqc.xc.functional import Functional
 
 FORMAT = "dqc system"
 VERSION = 2
@@ -33,22 +35,24 @@ _CLASSES: dict[str, type] = {
 _ARRAY = "array"  # stands in the tree where the file holds an array of that path
 
 
-def save(system: System, path: str | Path) -> None:
-    """Write a system to one file (in atomic units, as it is), replacing the file in one step."""
-    path = Path(path)
-    arrays: dict[str, np.ndarray] = {}
+def save(what: System | Functional, path: str | Path, record: dict[str, Any] | None = None) -> None:
+    """Write a system or a functional to one file (in atomic units, as it is), replacing it in one step.
+
+    With a functional goes the ``record`` of its training, anything that JSON can hold; see
+    :mod:`dqc.xc.files`, whose ``functional`` reads it back.
+    """
+    if not isinstance(what, System):
+        return files.write(what, path, record)
+    system, arrays = what, dict[str, np.ndarray]()
     tree = _described(strip_ao(system), "", arrays)
     header = {"format": FORMAT, "version": str(VERSION), "units": "atomic", "tree": json.dumps(tree)}
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
+    with replacing(path) as partial:
         save_file(arrays, partial, metadata=header)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    return None
 
 
 def load(path: str | Path, ao: Literal["auto", "stored", "recomputed"] = "auto") -> System:
-    """Read a system that :func:`save` wrote.
+    """Read a system that :func:`save` wrote; functionals are read by :func:`dqc.functional`.
 
     ``ao`` says, as in :func:`dqc.build`, whether values of orbitals on the grid are stored or recomputed in
     every iteration. Raises FileNotFoundError with the nearest names, and ValueError for a file that is

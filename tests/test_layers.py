@@ -22,6 +22,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "tree",
         "derivatives",
         "minres",
+        "replacing",
     ),  # 0 arrays, units, linear algebra, padding
     ("xyz", "molecule", "basis", "grid"),  # 1 what is computed: host-side molecule, shells, grid points
     ("integrals", "xc"),  # 2 two wings that do not know each other
@@ -73,7 +74,10 @@ PYSCF = {
 }
 
 # Below the last row nothing prints, logs or opens files, but for the two doors named here.
-TOUCHES_FILES = {"molecule": "Molecule.from_xyz reads the file it is given"}
+TOUCHES_FILES = {
+    "molecule": "Molecule.from_xyz reads the file it is given",
+    "xc.files": "functional reads the file it is given",
+}
 SPEAKING_MODULES = {"logging", "tqdm", "warnings"}
 SPEAKING_CALLS = {"print", "open", "input"}
 SPEAKING_METHODS = {

@@ -27,7 +27,7 @@ from dqc.scf import State, iterate
 from dqc.solution import Solution
 from dqc.storage import save
 from dqc.system import System, build
-from dqc.xc.names import functional
+from dqc.xc.files import functional
 
 FORCES_TOLERANCE = 1e-6  # of the field, where forces are asked for and --conv is not given
 

@@ -21,7 +21,7 @@ from dqc.properties.forces import forces
 from dqc.properties.vibrations import TOLERANCE, Vibrations, vibrations
 from dqc.scf import scf
 from dqc.system import build
-from dqc.xc.names import functional
+from dqc.xc.files import functional
 
 STATIONARY = 1e-3  # hartree/bohr; above it the geometry is no minimum worth the name
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 from typing import Any
 
 from dqc.molecule import Molecule
+from dqc.replacing import replacing
 from dqc.system import System
 
 _BUILD = ("basis", "grid", "two_electron", "auxbasis", "ao")
@@ -41,10 +41,6 @@ def check_writable(*paths: str | None) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a file in one step, so that an interruption leaves the old one or the new one."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
+    """Write a file in one step."""
+    with replacing(path) as partial:
         partial.write_text(text)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

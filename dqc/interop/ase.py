@@ -19,8 +19,8 @@ from dqc.properties.forces import forces
 from dqc.scf import scf
 from dqc.solution import Solution
 from dqc.system import System, build
+from dqc.xc.files import functional
 from dqc.xc.functional import Functional
-from dqc.xc.names import functional
 
 try:
     from ase import Atoms

@@ -103,7 +103,7 @@ def pw92_modified(
     return v.total.n * pw92_per_electron(v.total, a, alpha1, beta1, beta2, beta3, beta4, fz20)
 
 
-def _vwn_fit(log_x: Array, x: Array, a, b: float, c: float, x0: float) -> Array:
+def _vwn_fit(log_x: Array, x: Array, a, b, c, x0) -> Array:
     """Eq. 4.4 of doi:10.1139/p80-159 in hartree:
 
     a {ln(x^2/X) + (2b/Q) atan(Q/(2x+b)) - (b x0/X(x0)) [ln((x-x0)^2/X) + (2(b+2x0)/Q) atan(Q/(2x+b))]},
