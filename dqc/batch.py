@@ -131,6 +131,7 @@ def _pad_arrays(system: System, shape: Shape) -> System:
         else replace(r, integrals=_grow(r.integrals, (pairs, pairs)))
         for r, rows in zip(system.repulsion, shape.auxiliary, strict=True)
     )
+    width = shape.auxiliary[0] or pairs  # of potentials on the grid
     square = {
         name: _grow(getattr(system, name), (n, n)) for name in ("nuclear", "screening", "atomic_density")
     }
@@ -143,8 +144,8 @@ def _pad_arrays(system: System, shape: Shape) -> System:
         dipole=_grow(system.dipole, (3, n, n)),
         repulsion=repulsion,
         basis=_pad_basis(system.basis, shape.shells),
-        grid=_pad_grid(system.grid, shape.grid, shape.atoms),
-        coarse=_pad_grid(system.coarse, shape.coarse, shape.atoms),
+        grid=_pad_grid(system.grid, shape.grid, shape.atoms, width),
+        coarse=_pad_grid(system.coarse, shape.coarse, shape.atoms, width),
         occupations=_grow(system.occupations, (system.occupations.shape[0], shape.slots)),
         source=_pad_source(system.source, shape.source),
         **square,
@@ -178,15 +179,15 @@ def _pad_source(source: Source | None, shape: tuple[int, ...]) -> Source | None:
     return Source(shells=shells, auxiliary=auxiliary, cores=cores, numbers=_grow(source.numbers, (numbers,)))
 
 
-def _pad_grid(grid: Grid | None, shape: tuple[BlockShape, ...], atoms: int) -> Grid | None:
+def _pad_grid(grid: Grid | None, shape: tuple[BlockShape, ...], atoms: int, width: int) -> Grid | None:
     if grid is None:
         return None
-    blocks = tuple(_pad_block(b, *s) for b, s in zip(grid.blocks, shape, strict=True))
+    blocks = tuple(_pad_block(b, *s, width) for b, s in zip(grid.blocks, shape, strict=True))
     return Grid(blocks=blocks, radii=_grow(grid.radii, (atoms,)))
 
 
-def _pad_block(block: Block, chunks: int, shells: tuple[int, ...]) -> Block:
-    size = block.weights.shape[1]
+def _pad_block(block: Block, chunks: int, shells: tuple[int, ...], width: int) -> Block:
+    size, potential = block.weights.shape[1], block.potential
     none = jnp.zeros((block.weights.shape[0], 0), jnp.int32)
     widened = block.shells + (none,) * (len(shells) - len(block.shells))
     return Block(
@@ -196,13 +197,15 @@ def _pad_block(block: Block, chunks: int, shells: tuple[int, ...]) -> Block:
         weights=_grow(block.weights, (chunks, size)),
         shells=tuple(_grow(s, (chunks, h), NOWHERE) for s, h in zip(widened, shells, strict=True)),
         ao=None,
+        potential=None if potential is None else _grow(potential, (chunks, size, width)),
     )
 
 
 def _merge_blocks(grid: Grid) -> Grid:
     """The same grid as one block, AO values left out."""
     ((_, shells),) = _merged(tuple((0, tuple(s.shape[1] for s in b.shells)) for b in grid.blocks))
-    blocks = [_pad_block(b, b.weights.shape[0], shells) for b in grid.blocks]
+    widths = [0 if b.potential is None else b.potential.shape[-1] for b in grid.blocks]
+    blocks = [_pad_block(b, b.weights.shape[0], shells, w) for b, w in zip(grid.blocks, widths, strict=True)]
     return replace(grid, blocks=(jax.tree.map(lambda *parts: jnp.concatenate(parts), *blocks),))
 
 
@@ -261,8 +264,8 @@ def _kind(system: System) -> Any:
     types = tuple(type(r) for r in system.repulsion)
     omegas = tuple(float(r.omega) for r in system.repulsion)
     grids = (system.grid is None, system.coarse is None)
-    known = system.source is None
-    return system.occupations.shape[0], types, omegas, grids, stored_order(system), known
+    held = (system.source is None, bool(system.grid) and system.grid.blocks[0].potential is None)  # type: ignore
+    return system.occupations.shape[0], types, omegas, grids, stored_order(system), held
 
 
 def _sizes(system: System) -> tuple[int, int]:

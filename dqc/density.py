@@ -46,8 +46,21 @@ def spin_rows(
     return rho, grad, 0.5 * (weight * (psi[1:] ** 2).sum(0)).sum(-1).T
 
 
+def exchange_row(
+    G: Float[Array, "s c n"], orbitals: Float[Array, "s n i"], values: Float[Array, "s c i"]
+) -> Float[Array, "s c"]:
+    """Exact exchange of one spin per volume, e(g) = -1/2 sum_ij f_i f_j phi_i phi_j(g) V_ij(g).
+
+    ``values`` are f_i phi_i(g), and G_r(g) = sum_i f_i phi_i(g) V_ri(g) with V the potential of a product.
+    """
+    return -0.5 * jnp.einsum("scr,sri,sci->sc", G, orbitals, values)
+
+
 def features(
-    rho: Float[Array, "s c"], grad: Float[Array, "s x c"] | None, tau: Float[Array, "s c"] | None
+    rho: Float[Array, "s c"],
+    grad: Float[Array, "s x c"] | None,
+    tau: Float[Array, "s c"] | None,
+    exchange: Float[Array, "s c"] | None = None,
 ) -> Features:
     """Features with two spins, from one or two spin rows."""
     spins = rho.shape[0]
@@ -55,4 +68,4 @@ def features(
     def both(row: Array | None) -> Array | None:
         return None if row is None else jnp.broadcast_to(row, (2, *row.shape[1:]))
 
-    return Features(rho=both(rho), grad=both(grad), tau=both(tau), closed_shell=spins == 1)  # type: ignore[arg-type]
+    return Features(*(both(row) for row in (rho, grad, tau, exchange)), spins == 1)  # type: ignore

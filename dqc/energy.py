@@ -10,6 +10,7 @@ and the grid. Pople, Gill, Johnson (1992), doi:10.1016/0009-2614(92)85009-Y.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -18,7 +19,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from dqc.basis import Basis
-from dqc.density import density_matrix, features, spin_rows
+from dqc.density import density_matrix, exchange_row, features, spin_rows
 from dqc.derivatives import attach
 from dqc.grid import Block, Grid
 from dqc.integrals.ao import ao_indices, ao_values
@@ -56,11 +57,12 @@ def energies(
     J = system.repulsion[0].coulomb(P)
     _, E_x = exact_exchange(system, xc, orbitals, occupations)
     E_xc = jnp.zeros((), orbitals.dtype)
+    mixed = exchange_on_points(system, xc, orbitals, occupations)
 
     @jax.checkpoint
     def chunk(E: Array, block: Block) -> tuple[Array, None]:
         ao, local, _ = chunk_orbitals(system, xc, block, orbitals)
-        rows = spin_rows(ao, local, occupations, xc.needs.rung)
+        rows = (*spin_rows(ao, local, occupations, xc.needs.rung), mixed(block, ao, local)[0])
         return E + jnp.vdot(block.weights, xc(features(*rows))), None
 
     for block in blocks_of(xc, system.grid):
@@ -126,18 +128,44 @@ def semilocal(
     """sum_g w_g e(g) and its derivative by P_s, chunk by chunk of the grid."""
     spins, n, _ = orbitals.shape
     F, E = jnp.zeros((spins, n, n), orbitals.dtype), jnp.zeros((), orbitals.dtype)
+    mixed = exchange_on_points(system, xc, orbitals, occupations)
 
     # Nothing of a chunk is kept for a reverse pass: that would be all AO values of the grid.
     @jax.checkpoint
     def chunk(carry: tuple, block: Block) -> tuple[tuple, None]:
         F, E = carry
         ao, local, index = chunk_orbitals(system, xc, block, orbitals)
-        part, energy = chunk_semilocal(xc, ao, block.weights, local, occupations)
-        return (F.at[:, index[:, None], index].add(part, mode="drop"), E + energy), None
+        row, G = mixed(block, ao, local)
+        part, energy, v_x = chunk_semilocal(xc, ao, block.weights, local, occupations, row)
+        F = F.at[:, index[:, None], index].add(part, mode="drop")
+        if v_x is not None:  # de_x = -sum_pr dP_pr p G_r
+            F = F.at[:, index].add(_products(ao[0], -0.5 * v_x[:, :, None] * G), mode="drop")
+        return (F, E + energy), None
 
     for block in blocks_of(xc, grid):
         (F, E), _ = jax.lax.scan(chunk, (F, E), block)
     return F + F.transpose(0, 2, 1), E
+
+
+def exchange_on_points(
+    system: System, xc: Functional, orbitals: Float[Array, "s n i"], occupations: Float[Array, "s i"]
+) -> Callable[[Block, Array, Array], tuple[Any, Any]]:
+    """A function of a chunk: its exact-exchange energy density and the G of ``Repulsion.mixed``.
+
+    Both are None for functionals that do not read it.
+    """
+    if not xc.needs.exchange_density:
+        return lambda block, ao, local: (None, None)
+    repulsion, one_spin = system.repulsion[0], occupations / (3 - occupations.shape[0])
+    prepared = repulsion.prepared(orbitals)
+
+    def of_chunk(block: Block, ao: Array, local: Array) -> tuple[Array, Array]:
+        values = jnp.einsum("cm,smi->sci", ao[0], local) * one_spin[:, None]
+        assert block.potential is not None
+        G = repulsion.mixed(prepared, block.potential, values)
+        return exchange_row(G, orbitals, values), G
+
+    return of_chunk
 
 
 def blocks_of(xc: Functional, grid: Grid | None) -> tuple[Block, ...]:
@@ -180,15 +208,17 @@ def chunk_semilocal(
     weights: Float[Array, " c"],
     orbitals: Float[Array, "s m i"],
     occupations: Float[Array, "s i"],
-) -> tuple[Float[Array, "s m m"], Float[Array, ""]]:
+    exchange: Float[Array, "s c"] | None,
+) -> tuple[Float[Array, "s m m"], Float[Array, ""], Float[Array, "s c"] | None]:
     """A chunk's energy, and half of its Fock matrix: the other half is the transpose.
 
-    F_pq = sum_g p (v_rho / 2 q + v_grad . grad q) + 1/4 v_tau grad p . grad q + transpose.
+    F_pq = sum_g p (v_rho / 2 q + v_grad . grad q) + 1/4 v_tau grad p . grad q + transpose, and beside it
+    the derivative by the exact-exchange energy density, where there is one.
     """
     spins = orbitals.shape[0]
-    rows = spin_rows(ao, orbitals, occupations, xc.needs.rung)
+    rows = (*spin_rows(ao, orbitals, occupations, xc.needs.rung), exchange)
     energy, pull = jax.vjp(lambda *rows: xc(features(*rows)), *rows)
-    v_rho, v_grad, v_tau = jax.tree.map(lambda v: v / (3 - spins), pull(weights))
+    v_rho, v_grad, v_tau, v_x = jax.tree.map(lambda v: v / (3 - spins), pull(weights))
     left = 0.5 * v_rho[:, :, None] * ao[0]
     if v_grad is not None:
         left = left + sum(v_grad[:, k, :, None] * ao[1 + k] for k in range(3))
@@ -196,10 +226,10 @@ def chunk_semilocal(
     if v_tau is not None:
         for k in range(3):
             half = half + _products(ao[1 + k], 0.25 * v_tau[:, :, None] * ao[1 + k])
-    return half, jnp.vdot(weights, energy)
+    return half, jnp.vdot(weights, energy), v_x
 
 
-def _products(ao: Float[Array, "c m"], left: Float[Array, "s c m"]) -> Float[Array, "s m m"]:
-    spins, _, m = left.shape
-    stacked = left.transpose(1, 0, 2).reshape(-1, spins * m)
-    return (ao.T @ stacked).reshape(m, spins, m).transpose(1, 0, 2)
+def _products(ao: Float[Array, "c m"], right: Float[Array, "s c n"]) -> Float[Array, "s m n"]:
+    spins, _, n = right.shape
+    stacked = right.transpose(1, 0, 2).reshape(-1, spins * n)
+    return (ao.T @ stacked).reshape(-1, spins, n).transpose(1, 0, 2)

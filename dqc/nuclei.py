@@ -146,6 +146,11 @@ def checked(system: System, coords: Float[Array, "a x"]) -> Float[Array, "a x"]:
             "This system does not know its basis as libcint's tables (its source is None): "
             "build it anew with dqc.build to move its nuclei."
         )
+    if any(b.potential is not None for grid in (system.grid, system.coarse) if grid for b in grid.blocks):
+        raise ValueError(
+            "Nuclei do not move under a local hybrid: its exact-exchange energy density has no derivatives "
+            "with respect to their positions here."
+        )
     if jnp.shape(coords) != system.coords.shape:
         raise ValueError(
             f"The coordinates have the shape {jnp.shape(coords)}, and those of the system's atoms, "

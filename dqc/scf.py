@@ -169,10 +169,15 @@ def check_needs(system: System, xc: Functional) -> None:
     remedy = "; build the system with xc= this functional."
     if xc.needs.rung != "none" and system.grid is None:
         raise ValueError("The functional has a semilocal part and the system has no grid" + remedy)
-    stored = [b.ao.shape[1] for b in (system.grid.blocks if system.grid else ()) if b.ao is not None]
+    blocks = system.grid.blocks if system.grid else ()
+    stored = [b.ao.shape[1] for b in blocks if b.ao is not None]
     if xc.needs.rung in ("gga", "mgga") and 1 in stored:
         raise ValueError(
             f"A {xc.needs.rung} functional needs AO gradients that the system has not stored" + remedy
+        )
+    if xc.needs.exchange_density and any(b.potential is None for b in blocks):
+        raise ValueError(
+            "A local hybrid needs potentials on the grid that the system has not stored" + remedy
         )
     wanted = sorted(w for w in xc.needs.omegas if w)
     held = [r.omega for r in system.repulsion[1 : len(wanted) + 1]]

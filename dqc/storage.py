@@ -27,7 +27,7 @@ from dqc.xc import files
 from dqc.xc.functional import Functional
 
 FORMAT = "dqc system"
-VERSION = 2
+VERSION = 3
 
 _CLASSES: dict[str, type] = {
     cls.__name__: cls for cls in (System, Shells, Block, Grid, Fitted, Exact, Source)

@@ -92,12 +92,33 @@ def build(
         source=source_of(mole, auxiliary),
         **libcint.one_electron(mole),  # type: ignore[arg-type]
     )
+    if needs.exchange_density:
+        system = _with_potentials(system, mole, auxiliary)
     system = jax.tree.map(jnp.asarray, system)
     if ao == "stored":
         _check_memory(ao_bytes(system), "AO values on the grid", 'ao="recomputed"')
     if ao == "stored" or (ao == "auto" and ao_bytes(system) < memory_bytes() / 4):
         system = store_ao(system, order=0 if needs.rung == "lda" else 1)
     return system
+
+
+def _with_potentials(system: System, mole: Any, auxiliary: Any) -> System:
+    """The system with the Coulomb potentials on its grids that the exact-exchange energy density needs."""
+    width = mole.nao * (mole.nao + 1) // 2 if auxiliary is None else auxiliary.nao
+    points = sum(b.weights.size for grid in (system.grid, system.coarse) if grid for b in grid.blocks)
+    _check_memory(8 * width * points, "potentials on the grid of a local hybrid", "a smaller grid or basis")
+
+    def held(grid: Grid | None) -> Grid | None:
+        if grid is None:
+            return None
+        blocks = []
+        for b in grid.blocks:
+            at = system.coords[np.asarray(b.atom)] + np.asarray(b.offset)
+            rows = [libcint.potentials(mole, auxiliary, chunk) for chunk in at]
+            blocks.append(replace(b, potential=np.stack(rows)))
+        return replace(grid, blocks=tuple(blocks))
+
+    return replace(system, grid=held(system.grid), coarse=held(system.coarse))
 
 
 def lowest_occupations(alpha: int, beta: int) -> np.ndarray:

@@ -36,9 +36,17 @@ class Count:
         return features.rho.sum(0)
 
 
+def local_hybrid() -> dqc.Neural:
+    """A local hybrid with weights that are anything but its parent's."""
+    xc = dqc.neural("pbe0", "local_hybrid")
+    leaves, tree = jax.tree.flatten(xc)
+    rng = np.random.default_rng(0)
+    return jax.tree.unflatten(tree, [jnp.asarray(0.3 * rng.normal(size=x.shape)) for x in leaves])
+
+
 @cache
 def hydroxyl(xc: str, two_electron: str) -> tuple[dqc.System, dqc.Functional]:
-    functional = dqc.functional(xc)
+    functional = local_hybrid() if xc == "local hybrid" else dqc.functional(xc)
     return dqc.build(
         dqc.Molecule(*HYDROXYL), "sto-3g", functional, grid=0, two_electron=two_electron
     ), functional
@@ -54,6 +62,8 @@ FOCKS = [
         ("r2scan", "df"),
         ("b3lyp", "exact"),
         ("camb3lyp", "df"),
+        ("local hybrid", "df"),
+        ("local hybrid", "exact"),
     )
     for spins in (1, 2)
 ]

@@ -28,6 +28,16 @@ class Repulsion(Protocol):
         self, orbitals: Float[Array, "s n i"], weights: Float[Array, "s i"]
     ) -> Float[Array, "s n n"]: ...
 
+    def prepared(self, orbitals: Float[Array, "s n i"]) -> Array:
+        """What :meth:`mixed` needs of the orbitals, once for all points."""
+        ...
+
+    def mixed(
+        self, prepared: Array, potential: Array, values: Float[Array, "s c i"]
+    ) -> Float[Array, "s c n"]:
+        """G_r(g) = sum_i x_i(g) int r(r') phi_i(r') / |r' - r_g| dr', for given x_i at the points g."""
+        ...
+
 
 @pytree
 class Fitted:
@@ -63,6 +73,23 @@ class Fitted:
         rest = block(self.factor[whole * rows :])
         return jax.lax.fori_loop(0, whole, add, rest)
 
+    def prepared(self, orbitals: Float[Array, "s n i"]) -> Float[Array, "s i P n"]:
+        """B_P,ri = sum_q B_P,rq C_qi."""
+        return jnp.einsum("Prq,sqi->siPr", unpack(self.factor, orbitals.shape[1]), orbitals)
+
+    def mixed(
+        self, prepared: Float[Array, "s i P n"], potential: Float[Array, "c P"], values: Float[Array, "s c i"]
+    ) -> Float[Array, "s c n"]:
+        """G_r(g) = sum_i x_i(g) sum_P U_P(g) B_P,ri, with U = M^(-1/2) V and V_P(g) the potential of P."""
+
+        def add(G: Float[Array, "s c n"], each: tuple) -> tuple[Float[Array, "s c n"], None]:
+            half, x = each
+            return G + (x[:, :, None] * potential) @ half, None
+
+        spins, points, _ = values.shape
+        start = jnp.zeros((spins, points, prepared.shape[-1]), values.dtype)
+        return jax.lax.scan(add, start, (prepared.swapaxes(0, 1), jnp.moveaxis(values, -1, 0)))[0]
+
 
 @pytree
 class Exact:
@@ -89,6 +116,17 @@ class Exact:
             return jnp.einsum("qrt,sqt->sr", integrals, density)
 
         return jax.lax.map(one, row).transpose(1, 0, 2)
+
+    def prepared(self, orbitals: Float[Array, "s n i"]) -> Float[Array, "s n i"]:
+        """The orbitals themselves."""
+        return orbitals
+
+    def mixed(
+        self, prepared: Float[Array, "s n i"], potential: Float[Array, "c pq"], values: Float[Array, "s c i"]
+    ) -> Float[Array, "s c n"]:
+        """G_r(g) = sum_q (rq|1/|r - r_g|) sum_i C_qi x_i(g)."""
+        psi = jnp.einsum("sci,sqi->scq", values, prepared)
+        return jnp.einsum("crq,scq->scr", unpack(potential, prepared.shape[1]), psi)
 
 
 def pack_density(density: Float[Array, "n n"]) -> Float[Array, " pq"]:

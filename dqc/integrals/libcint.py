@@ -80,6 +80,21 @@ def four_index(mole: Any, omega: float = 0.0) -> np.ndarray:
         return mole.intor("int2e", aosym="s4")
 
 
+def potentials(mole: Any, auxiliary: Any, points: np.ndarray) -> np.ndarray:
+    """Coulomb potentials at points (g, x), to go with :meth:`dqc.integrals.coulomb.Repulsion.mixed`.
+
+    With an auxiliary basis U_P(g) = (M^(-1/2) V)_P(g), V_Q(g) = int Q(r) / |r - r_g| dr, shape (g, P);
+    without one those of all products of AOs, shape (g, pq).
+    """
+    from pyscf import gto
+
+    if auxiliary is None:
+        p, q = np.tril_indices(mole.nao)
+        return mole.intor("int1e_grids", hermi=1, grids=points)[:, p, q]
+    charges = gto.fakemol_for_charges(points)
+    return gto.mole.intor_cross("int2c2e", charges, auxiliary) @ inverse_root(metric(auxiliary)).T
+
+
 def atomic_potential(mole: Any) -> np.ndarray:
     """<p| -V_sap |q>: the electrons' screening of the nuclei in a superposition of atomic potentials.
 
