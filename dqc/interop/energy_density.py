@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from itertools import chain, combinations_with_replacement, permutations
 from typing import Any
 
 import jax
@@ -17,7 +18,7 @@ from dqc.xc.variables import TAU_UNIFORM_SPIN, floor
 
 HIGHEST_ORDER = 3
 # Points of one evaluation. There is one size, so that each order compiles once for restricted and once
-# for unrestricted densities.
+# for unrestricted densities. Larger ones leave the processor's cache.
 CHUNK = 4096
 _ROWS = {"none": 1, "lda": 1, "gga": 4, "mgga": 5}
 
@@ -59,57 +60,83 @@ def _in_chunks(xc: Functional, order: int, x: np.ndarray) -> list[np.ndarray]:
     if xc.needs.rung == "none":
         return out
     for start in range(0, points, CHUNK):
-        stop = min(start + CHUNK, points)
+        here = slice(start, min(start + CHUNK, points))
         block = np.ones((spins, rows, CHUNK))
-        block[..., : stop - start] = x[..., start:stop]
-        for whole, part in zip(out, _derivatives(xc, order, block), strict=True):
-            whole[..., start:stop] = np.asarray(part)[..., : stop - start]
+        block[..., : here.stop - start] = x[..., here]
+        _evaluate(xc, block, [whole[..., here] for whole in out])
     return out
 
 
-@partial(jax.jit, static_argnums=1)
-def _derivatives(xc: Functional, order: int, x: Array) -> list[Array]:
-    """The energy per volume and its derivatives to ``order``, each with a pair of axes (spin, row) more."""
+def _evaluate(xc: Functional, x: np.ndarray, out: list[np.ndarray]) -> None:
+    """One chunk of every order; of equal mixed derivatives one is evaluated.
 
-    def slope(x: Array) -> tuple[Array, Array]:
-        e, pull = jax.vjp(partial(_energy, xc), x)
-        return e, pull(jnp.ones_like(e))[0]
-
-    if order == 0:
-        return [_energy(xc, x)]
-    functions: list[Callable] = [lambda x: slope(x)[1]]
-    for _ in range(order - 1):
-        functions.append(_along_rows(functions[-1]))
-    return [slope(x)[0], *(function(x) for function in functions)]
-
-
-def _along_rows(function: Callable) -> Callable:
-    """The derivatives of a function of each point by each row, as two leading axes."""
-
-    def derivative(x: Array) -> Array:
-        directions = jnp.eye(x.shape[0] * x.shape[1], dtype=x.dtype).reshape(-1, *x.shape[:2], 1)
-
-        def along(direction: Array) -> Array:
-            return jax.jvp(function, (x,), (jnp.broadcast_to(direction, x.shape),))[1]
-
-        slopes = jax.vmap(along)(directions)
-        return slopes.reshape(*x.shape[:2], *slopes.shape[1:])
-
-    return derivative
+    Directions are taken one after another: XLA on the CPU evaluates a functional anew for each of a
+    batch of them, and more slowly.
+    """
+    spins, rows, _ = x.shape
+    for k, whole in enumerate(out):
+        for indices in combinations_with_replacement(np.ndindex(spins, rows), max(k - 1, 0)):
+            directions = np.zeros((len(indices), spins, rows, 1))
+            for direction, index in zip(directions, indices, strict=True):
+                direction[index] = 1.0
+            part = _energy(xc, x) if k == 0 else _slope(xc, x, tuple(directions))
+            for order in set(permutations(indices)):
+                whole[tuple(chain(*order))] = np.asarray(part)[..., : whole.shape[-1]]
 
 
+@jax.jit
 def _energy(xc: Functional, x: Array) -> Array:
-    """The energy per volume; an empty spin channel is a trace of uniform gas, an empty point has none."""
-    closed = x.shape[0] == 1
-    x = jnp.broadcast_to(0.5 * x, (2, *x.shape[1:])) if closed else x
+    """The energy per volume."""
+    live = _live(x)
+    return jnp.where(live.any(0)[0], _call(xc, x.shape[0] == 1, _split(_filled(x, live))), 0.0)
+
+
+@jax.jit
+def _slope(xc: Functional, x: Array, directions: tuple[Array, ...]) -> Array:
+    """The derivative by every row of the energy per volume, differentiated once more in each direction."""
+    live = _live(x)
+
+    def function(at: Parts) -> Array:
+        e, pull = jax.vjp(partial(_call, xc, x.shape[0] == 1), at)
+        return _join(pull(jnp.ones_like(e))[0], x.shape[0])
+
+    for direction in directions:
+        function = partial(_differentiated, function, _split(jnp.broadcast_to(direction, x.shape)))
+    return jnp.where(live.any(0), function(_split(_filled(x, live))), 0.0)
+
+
+Parts = tuple[Array, Array | None, Array | None]
+
+
+def _differentiated(function: Callable[[Parts], Array], direction: Parts, at: Parts) -> Array:
+    return jax.jvp(function, (at,), (direction,))[1]
+
+
+def _call(xc: Functional, closed: bool, at: Parts) -> Array:
+    rho, grad, tau = at
+    return xc(Features(rho, grad, tau, closed_shell=closed))
+
+
+def _live(x: Array) -> Array:
+    return x[:, :1] > floor(x.dtype)
+
+
+def _filled(x: Array, live: Array) -> Array:
+    """The same where there is density; an empty spin channel is a trace of uniform gas, and an empty
+    point, whose results are discarded, a density of one."""
     least = floor(x.dtype)
-    live = x[:, :1] > least
-    trace = jnp.array([least, 0.0, 0.0, 0.0, TAU_UNIFORM_SPIN * least ** (5 / 3)], x.dtype)[
-        : x.shape[1], None
-    ]
-    instead = jnp.where(live.any(0), trace, 1.0)
-    x = x + jax.lax.stop_gradient(jnp.where(live, 0.0, instead - x))
-    grad = x[:, 1:4] if x.shape[1] > 1 else None
-    tau = x[:, 4] if x.shape[1] > 4 else None
-    e = xc(Features(rho=x[:, 0], grad=grad, tau=tau, closed_shell=closed))
-    return jnp.where(live.any(0)[0], e, 0.0)
+    trace = jnp.array([least, 0.0, 0.0, 0.0, TAU_UNIFORM_SPIN * least ** (5 / 3)], x.dtype)
+    return jnp.where(live, x, jnp.where(live.any(0), trace[: x.shape[1], None], 1.0))
+
+
+def _split(x: Array) -> Parts:
+    """Density, gradient and tau of two spins."""
+    x = jnp.broadcast_to(0.5 * x, (2, *x.shape[1:])) if x.shape[0] == 1 else x
+    return x[:, 0], x[:, 1:4] if x.shape[1] > 1 else None, x[:, 4] if x.shape[1] > 4 else None
+
+
+def _join(slopes: Parts, spins: int) -> Array:
+    """Derivatives by the parts as one array; by the sum of equal spins as by either of them."""
+    rho, grad, tau = slopes
+    rows = [rho[:, None], *([] if grad is None else [grad]), *([] if tau is None else [tau[:, None]])]
+    return jnp.concatenate(rows, 1)[:spins]

@@ -13,7 +13,7 @@ from pyscf import dft, gto, scf
 from pyscf.dft import libxc, numint
 
 import dqc
-from dqc.interop.energy_density import CHUNK, energy_density
+from dqc.interop.energy_density import CHUNK, _slope, energy_density
 from dqc.interop.pyscf import NumInt, attach
 from dqc.types import pytree, replace, static
 
@@ -172,17 +172,15 @@ def test_derivatives_to_third_order_are_libxcs(xc: str, rows: int, spin: int) ->
 
 
 def test_points_are_taken_in_chunks_of_one_size() -> None:
-    from dqc.interop.energy_density import _derivatives
-
     rho = points(2 * CHUNK + 37, 4)
     pbe = dqc.functional("pbe")
     whole = energy_density(pbe, rho, 1, 1)
-    before = _derivatives._cache_size()
+    before = _slope._cache_size()
     for start in (0, CHUNK - 5, 2 * CHUNK):
         part = energy_density(pbe, rho[..., start : start + 50], 1, None)
         for a, b in zip(part[:2], whole[:2], strict=True):
             np.testing.assert_allclose(a, b[..., start : start + 50], rtol=1e-13, atol=1e-15)
-    assert _derivatives._cache_size() == before
+    assert _slope._cache_size() == before
 
 
 @pytest.mark.parametrize("xc", ["lda,vwn", "pbe", "r2scan", "wigner"])
