@@ -121,7 +121,7 @@ class _Library:
             "is_hybrid_xc": bool(short or long),
             "hybrid_coeff": short,
             # PySCF: alpha at long range and alpha + beta at short range
-            "rsh_coeff": (omega, short + long, -long) if omega else (0.0, 0.0, 0.0),
+            "rsh_coeff": (omega, short + long, -long),
             "is_nlc": False,
             "nlc_coeff": (),
             "needs_laplacian": False,
