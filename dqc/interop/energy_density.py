@@ -114,7 +114,7 @@ def _differentiated(function: Callable[[Parts], Array], direction: Parts, at: Pa
 
 def _call(xc: Functional, closed: bool, at: Parts) -> Array:
     rho, grad, tau = at
-    return xc(Features(rho, grad, tau, closed_shell=closed))
+    return xc(Features(rho, grad, tau, closed_shell=closed))  # type: ignore[arg-type]
 
 
 def _live(x: Array) -> Array:
