@@ -236,7 +236,7 @@ def test_gradients_are_pyscfs(name: str, xc: str) -> None:
 
 
 def test_gradients_with_grid_response_are_our_forces() -> None:
-    ours = solved("CH2O", "pbe")[1]
+    ours = attach(mean_field("CH2O"), "pbe").run(conv_tol=1e-12, conv_tol_grad=1e-7)
     xc = dqc.functional("pbe")
     system = dqc.build(dqc.Molecule.from_pyscf(ours.mol), "6-31g", xc, grid=1, two_electron="exact")
     F = np.asarray(dqc.forces(system, xc, dqc.scf(system, xc, tolerance=1e-8)))
