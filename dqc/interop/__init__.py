@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-_MODULES = ("ase",)
+_MODULES = ("ase", "pyscf")
 
 
 def __getattr__(name: str) -> ModuleType:
