@@ -37,7 +37,7 @@ def features_at(points: Points) -> Features:
     n = (RS / points.r_s) ** 3
     share = 0.5 * jnp.stack([1.0 + points.zeta, 1.0 - points.zeta])
     gradient = 2.0 * (3.0 * pi**2) ** (1 / 3) * n ** (4 / 3) * points.s
-    uniform = 0.3 * (6.0 * pi**2) ** (2 / 3) * (share * n) ** (5 / 3)
+    uniform = 0.3 * (6.0 * pi**2) ** (2 / 3) * share ** (5 / 3) * n ** (5 / 3)
     tau = share * gradient**2 / (8.0 * n) + points.alpha * uniform
     zero = jnp.zeros_like(n)
     along = jnp.stack([gradient, zero, zero])

@@ -57,7 +57,7 @@ CONDITIONS: dict[str, Condition] = {
             "x",
             "lda",
             _SPIN,
-            1e-8,
+            1e-6,
             pointwise.spin_scaling,
         ),
         Condition(
@@ -125,7 +125,7 @@ CONDITIONS: dict[str, Condition] = {
             "c",
             "lda",
             _PB,
-            1e-7,
+            1e-5,
             pointwise.conjectured_kinetic_bound,
         ),
         Condition(
@@ -152,11 +152,11 @@ CONDITIONS: dict[str, Condition] = {
             "c",
             "gga",
             _SCAN,
-            1e-3,
+            2e-3,
             pointwise.high_density,
         ),
         Condition(
-            "low_density", "F_c is finite as r_s -> infinity", "c", "lda", _SCAN, 2e-2, pointwise.low_density
+            "low_density", "F_c is finite as r_s -> infinity", "c", "lda", _SCAN, 5e-2, pointwise.low_density
         ),
         Condition(
             "lieb_oxford_potential",
@@ -186,7 +186,7 @@ RECOMMENDED = tuple(n for n in CONDITIONS if n not in ("conjectured_kinetic_boun
 CONFLICTS: tuple[tuple[frozenset[str], str], ...] = (
     (
         frozenset({"tail", "lieb_oxford"}),
-        "a GGA with v_x -> -1/r has F_x -> (4 pi / 3) s, above all bounds; long-range exact exchange has both",
+        "a GGA with v_x -> -1/r has F_x -> (4 pi / 3) s, above bounds; long-range exact exchange has both",
     ),
     (
         frozenset({"tail", "nonuniform_scaling"}),

@@ -113,7 +113,9 @@ def adiabatic_connection(f: Enhancement, p: Points) -> Float[Array, " g"]:
 
 
 def one_electron_correlation(f: Enhancement, p: Points) -> Float[Array, " g"]:
-    return jnp.abs(f.f_c(replace(p, zeta=jnp.ones_like(p.zeta), alpha=jnp.zeros_like(p.alpha))))
+    """At s = 0 an orbital's density has no tau at all, and quotients of it have no value: s is 0.05 or more."""
+    one = jnp.ones_like(p.zeta)
+    return jnp.abs(f.f_c(replace(p, s=jnp.maximum(p.s, 0.05), zeta=one, alpha=0.0 * one)))
 
 
 def high_density(f: Enhancement, p: Points) -> Float[Array, " g"]:

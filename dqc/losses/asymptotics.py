@@ -1,0 +1,122 @@
+"""The decay v_xc -> -1/r far outside a neutral or charged system.
+
+Almbladh, von Barth (1985), doi:10.1103/PhysRevB.31.3231.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from dqc.energy import chunk_orbitals
+from dqc.grid import Block
+from dqc.integrals.ao import ao_indices, ao_values
+from dqc.solution import Solution
+from dqc.system import System
+from dqc.xc.features import Features
+from dqc.xc.functional import Functional
+
+THRESHOLDS = (1e-3, 1e-4, 1e-5)  # densities, electrons/bohr^3, below which the tail begins
+
+
+def tail(
+    system: System, xc: Functional, solution: Solution, thresholds: tuple[float, ...] = THRESHOLDS
+) -> Float[Array, ""]:
+    """mean over k of (<t_k| v_xc + 1/r |phi> / <t_k| 1/r |phi>)^2, dimensionless, phi being the HOMO.
+
+    t_k is phi where the density is below a threshold n_k, that is phi n_k / (n + n_k) projected on the
+    basis, which should have diffuse functions. v_xc is the whole operator, kinetic-energy density and
+    exact exchange included: this acts as -1/r on occupied orbitals only. 1/r is the nuclei's potential
+    over their charge. About 1 for a semilocal functional; differentiable through the solution, too.
+    NaN where that has not converged. Raises ``ValueError`` for a system without a grid.
+    """
+    if system.grid is None:
+        raise ValueError(
+            "the tail is found on a grid: build the system with a semilocal xc=, or without xc=."
+        )
+    f, rows = solution.occupations, solution.occupations.shape[0]
+    C = solution.mo_coeff[:, :, : f.shape[1]]
+    held = jnp.where(f > 0.5 * (3 - rows), solution.mo_energy[:, : f.shape[1]], -jnp.inf)
+    spin, slot = jnp.unravel_index(jnp.argmax(held), held.shape)
+    phi = C[spin, :, slot]
+    windows = _windows(system, xc, jax.lax.stop_gradient(C), f, jnp.asarray(thresholds))
+    t = jax.lax.stop_gradient(jnp.linalg.solve(system.overlap, (windows @ phi).T).T)
+    J = system.repulsion[0].coulomb(solution.density_matrix.sum(0))
+    v_xc = solution.fock[spin] - system.kinetic - system.nuclear - J
+    unit = -system.nuclear / system.charges.sum()
+    ratio = (t @ ((v_xc + unit) @ phi)) / (t @ (unit @ phi))
+    return jnp.mean(ratio**2) + jnp.where(solution.converged, 0.0, jnp.nan)
+
+
+def _windows(
+    system: System, xc: Functional, orbitals: Array, occupations: Array, thresholds: Array
+) -> Float[Array, "q n n"]:
+    """<p| n_k / (n + n_k) |q> on the grid, for each threshold n_k."""
+    n = system.overlap.shape[0]
+    W = jnp.zeros((thresholds.shape[0], n, n))
+
+    def chunk(W: Array, block: Block) -> tuple[Array, None]:
+        ao, local, index = chunk_orbitals(system, xc, block, orbitals)
+        psi = jnp.einsum("cm,smi->sci", ao[0], local)
+        rho = jnp.einsum("sci,si->c", psi**2, occupations)
+        window = thresholds[:, None] / (rho + thresholds[:, None])
+        part = jnp.einsum("qc,cm,cl->qml", block.weights * window, ao[0], ao[0])
+        return W.at[:, index[:, None], index].add(part, mode="drop"), None
+
+    for block in system.grid.blocks:
+        W, _ = jax.lax.scan(chunk, W, block)
+    return W
+
+
+def radial_potential(
+    xc: Functional, density: Callable[[Array], Array], r: Float[Array, " g"]
+) -> Float[Array, "2 g"]:
+    """v_xc(r) of a spherical density, hartree: de/dn - r^-2 d/dr (r^2 de/dn') by differentiation in r.
+
+    ``density`` maps radii (bohr) to spin densities of shape (2, g). Of a hybrid it is the semilocal part.
+    Raises ``ValueError`` for a meta-GGA, whose potential is no function of r: see :func:`tail`.
+    """
+    if xc.needs.rung == "mgga":
+        raise ValueError("a meta-GGA has no local potential; losses.tail serves every functional.")
+
+    def parts(r: Array) -> tuple[Array, Array]:
+        n, slope = jax.jvp(density, (r,), (jnp.ones_like(r),))
+
+        def energy(n: Array, slope: Array) -> Array:
+            zero = jnp.zeros_like(slope)
+            return xc(Features(rho=n, grad=jnp.stack([slope, zero, zero], axis=1), tau=None))
+
+        e, pull = jax.vjp(energy, n, slope)
+        by_n, by_slope = pull(jnp.ones_like(e))
+        return by_n, by_slope
+
+    (by_n, by_slope), (_, change) = jax.jvp(parts, (r,), (jnp.ones_like(r),))
+    return by_n - change - 2.0 * by_slope / r
+
+
+def radial_tail(xc: Functional, density: Callable[[Array], Array], r: Float[Array, " g"]) -> Float[Array, ""]:
+    """mean over r of (r v_xc + 1)^2 for the first spin, dimensionless; arguments of :func:`radial_potential`.
+
+    1 where the potential falls off exponentially.
+    """
+    return jnp.mean((r * radial_potential(xc, density, r)[0] + 1.0) ** 2)
+
+
+def radial_density(system: System, solution: Solution, atom: int = 0) -> Callable[[Array], Array]:
+    """The spin densities along x from a nucleus, as a function of the distance for :func:`radial_potential`."""
+    shells = tuple(jnp.arange(group.atom.shape[0], dtype=jnp.int32) for group in system.basis)
+    index = ao_indices(system.basis, shells, system.overlap.shape[0])
+    P = solution.density_matrix
+    spins = jnp.concatenate([P, P]) / 2.0 if P.shape[0] == 1 else P
+    local = spins[:, index[:, None], index]
+    axis = jnp.asarray([1.0, 0.0, 0.0])
+
+    def density(r: Float[Array, " g"]) -> Float[Array, "2 g"]:
+        points = system.coords[atom] + r[:, None] * axis
+        ao = ao_values(system.basis, system.coords, shells, points, order=0)[0]
+        return jnp.einsum("gp,spq,gq->sg", ao, local, ao)
+
+    return density
