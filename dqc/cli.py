@@ -160,8 +160,8 @@ _COMMANDS: dict[str, tuple[tuple[_Options, ...], str, str]] = {
     "check": (
         (_check,),
         "which exact conditions a functional satisfies",
-        """Test a functional, trained or from the literature, against exact conditions: the pointwise ones over
-        the box of r_s, s, zeta and alpha, and self-interaction, fractional charges and spins in hydrogen.""",
+        """Test a functional, trained or from the literature, against exact conditions: pointwise ones over
+        the box of r_s, s, zeta and alpha; self-interaction, fractional charges and spins in hydrogen.""",
     ),
 }
 

@@ -39,9 +39,10 @@ def draw(
     figure.suptitle(name)
     _exchange(axes[0, 0], xc)
     _correlation(axes[0, 1], xc)
-    _over_alpha(axes[0, 2], xc)
+    third = "alpha" if xc.needs.rung == "mgga" else "zeta"
+    _over_third(axes[0, 2], xc, third)
     _map(axes[1, 0], xc, points, "r_s", "s")
-    _map(axes[1, 1], xc, points, "alpha" if xc.needs.rung == "mgga" else "zeta", "s")
+    _map(axes[1, 1], xc, points, third, "s")
     _electrons(axes[1, 2], curve)
     figure.savefig(path, dpi=150)
 
@@ -74,15 +75,14 @@ def _correlation(ax: Any, xc: Functional) -> None:
     ax.legend(frameon=False)
 
 
-def _over_alpha(ax: Any, xc: Functional) -> None:
-    alpha = np.linspace(0.0, 5.0, 201)
+def _over_third(ax: Any, xc: Functional, axis: str) -> None:
+    """Both factors over alpha, or over zeta where the functional does not see alpha."""
+    x, f = np.linspace(0.0, 5.0 if axis == "alpha" else 1.0, 201), enhancement(xc)
     for s in (0.0, 1.0, 3.0):
-        points = _points(2.0, s, 0.0, alpha)
-        f = enhancement(xc)
-        ax.plot(alpha, f.f_x(points), color=f"C{int(s)}", label=f"$s$ = {s:g}")
-        ax.plot(alpha, f.f_c(points), "--", color=f"C{int(s)}")
-    title = r"$F_x$ and $F_c$ (dashed) at $r_s$ = 2"
-    ax.set(xlabel=r"$\alpha$", title=title, xlim=(0, 5))
+        points = _points(2.0, s, 0.0, x) if axis == "alpha" else _points(2.0, s, x, 1.0)
+        ax.plot(x, f.f_x(points), color=f"C{int(s)}", label=f"$s$ = {s:g}")
+        ax.plot(x, f.f_c(points), "--", color=f"C{int(s)}")
+    ax.set(xlabel=rf"$\{axis}$", title=r"$F_x$ and $F_c$ (dashed) at $r_s$ = 2", xlim=(0, x[-1]))
     ax.legend(frameon=False)
 
 
@@ -94,6 +94,8 @@ def _map(ax: Any, xc: Functional, points: Points, across: str, up: str) -> None:
     rows, j = np.unique(y, return_inverse=True)
     count = np.zeros((len(rows), len(columns)))
     for name, violation in values.items():
+        if not {across, up} <= set(CONDITIONS[name].varies.split()):
+            continue
         failed = np.zeros_like(count)
         np.maximum.at(failed, (j, i), np.asarray(violation) > CONDITIONS[name].tolerance)
         count += failed
@@ -103,7 +105,7 @@ def _map(ax: Any, xc: Functional, points: Points, across: str, up: str) -> None:
     if across == "r_s":
         ax.set_xscale("log")
     label = {"r_s": "$r_s$", "alpha": r"$\alpha$", "zeta": r"$\zeta$"}[across]
-    ax.set(xlabel=label, ylabel="$s$", title="number of conditions violated")
+    ax.set(xlabel=label, ylabel="$s$", title="number of conditions violated there")
     ax.figure.colorbar(image, ax=ax)
 
 
@@ -111,5 +113,5 @@ def _electrons(ax: Any, curve: list[tuple[float, float]]) -> None:
     N, E = np.array(curve).T
     ax.plot([0, 1, 2], [0.0, HYDROGEN, HYDRIDE], color="0.4", lw=1, label="exact")
     ax.plot(N, E, "o-", ms=3, label="this functional")
-    ax.set(xlabel="electrons", ylabel="$E$ / hartree", title="hydrogen between 0, 1 and 2 electrons")
+    ax.set(xlabel="electrons", ylabel="$E$ / hartree", title="hydrogen, 0 to 2 electrons")
     ax.legend(frameon=False)

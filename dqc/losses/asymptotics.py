@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dqc.energy import chunk_orbitals
-from dqc.grid import Block
+from dqc.grid import Block, Grid
 from dqc.integrals.ao import ao_indices, ao_values
 from dqc.solution import Solution
 from dqc.system import System
@@ -42,7 +42,7 @@ def tail(
     held = jnp.where(f > 0.5 * (3 - rows), solution.mo_energy[:, : f.shape[1]], -jnp.inf)
     spin, slot = jnp.unravel_index(jnp.argmax(held), held.shape)
     phi = C[spin, :, slot]
-    windows = _windows(system, xc, jax.lax.stop_gradient(C), f, jnp.asarray(thresholds))
+    windows = _windows(system.grid, system, xc, jax.lax.stop_gradient(C), f, jnp.asarray(thresholds))
     t = jax.lax.stop_gradient(jnp.linalg.solve(system.overlap, (windows @ phi).T).T)
     J = system.repulsion[0].coulomb(solution.density_matrix.sum(0))
     v_xc = solution.fock[spin] - system.kinetic - system.nuclear - J
@@ -52,7 +52,7 @@ def tail(
 
 
 def _windows(
-    system: System, xc: Functional, orbitals: Array, occupations: Array, thresholds: Array
+    grid: Grid, system: System, xc: Functional, orbitals: Array, occupations: Array, thresholds: Array
 ) -> Float[Array, "q n n"]:
     """<p| n_k / (n + n_k) |q> on the grid, for each threshold n_k."""
     n = system.overlap.shape[0]
@@ -66,7 +66,7 @@ def _windows(
         part = jnp.einsum("qc,cm,cl->qml", block.weights * window, ao[0], ao[0])
         return W.at[:, index[:, None], index].add(part, mode="drop"), None
 
-    for block in system.grid.blocks:
+    for block in grid.blocks:
         W, _ = jax.lax.scan(chunk, W, block)
     return W
 
@@ -87,7 +87,7 @@ def radial_potential(
 
         def energy(n: Array, slope: Array) -> Array:
             zero = jnp.zeros_like(slope)
-            return xc(Features(rho=n, grad=jnp.stack([slope, zero, zero], axis=1), tau=None))
+            return xc(Features(rho=n, grad=jnp.stack([slope, zero, zero], axis=1), tau=None))  # type: ignore[arg-type]
 
         e, pull = jax.vjp(energy, n, slope)
         by_n, by_slope = pull(jnp.ones_like(e))
@@ -106,7 +106,7 @@ def radial_tail(xc: Functional, density: Callable[[Array], Array], r: Float[Arra
 
 
 def radial_density(system: System, solution: Solution, atom: int = 0) -> Callable[[Array], Array]:
-    """The spin densities along x from a nucleus, as a function of the distance for :func:`radial_potential`."""
+    """Spin densities along x from a nucleus, as a function of the distance: for :func:`radial_potential`."""
     shells = tuple(jnp.arange(group.atom.shape[0], dtype=jnp.int32) for group in system.basis)
     index = ao_indices(system.basis, shells, system.overlap.shape[0])
     P = solution.density_matrix

@@ -71,7 +71,7 @@ def fractional_charge(
 def fractional_charge_at(
     system: System, xc: Functional, fewer: Solution, more: Solution, shares: tuple[float, ...] = SHARES
 ) -> Deviations:
-    """The same at fixed densities, P(w) = (1 - w) P(0) + w P(1) of two given solutions: no field is solved."""
+    """The same at fixed densities, P(w) = (1 - w) P(0) + w P(1) of two solutions: no field is solved."""
     slots = [x.occupations.shape[1] for x in (fewer, more)]
     orbitals = [x.mo_coeff[:, :, :i] for x, i in zip((fewer, more), slots, strict=True)]
     C = jax.lax.stop_gradient(jnp.concatenate(orbitals, axis=2))

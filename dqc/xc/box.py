@@ -52,7 +52,7 @@ def sample(number: int = 2048, rung: Rung = "mgga") -> Points:
     ratio = 1.1673039782614187  # the root of x^5 = x + 1
     steps = ratio ** -np.arange(1.0, 5.0)
     u = np.mod(0.5 + steps[:, None] * np.arange(1, number + 1), 1.0)
-    return _points(*u, rung)
+    return _points(u, rung)
 
 
 def lattice(rung: Rung = "mgga", sizes: tuple[int, int, int, int] = (16, 11, 9, 11)) -> Points:
@@ -62,16 +62,16 @@ def lattice(rung: Rung = "mgga", sizes: tuple[int, int, int, int] = (16, 11, 9, 
     """
     seen = (True, rung in ("gga", "mgga"), True, rung == "mgga")
     axes = [np.linspace(0.0, 1.0, k if there else 1) for k, there in zip(sizes, seen, strict=True)]
-    return _points(*(u.ravel() for u in np.meshgrid(*axes, indexing="ij")), rung)
+    return _points(np.stack([u.ravel() for u in np.meshgrid(*axes, indexing="ij")]), rung)
 
 
-def _points(r_s: np.ndarray, s: np.ndarray, zeta: np.ndarray, alpha: np.ndarray, rung: Rung) -> Points:
+def _points(u: np.ndarray, rung: Rung) -> Points:
     """Points of the box from coordinates in [0, 1]; s = 0 and alpha = 1 where the rung does not see them."""
 
     def between(bounds: tuple[float, float], u: np.ndarray) -> np.ndarray:
         return bounds[0] + (bounds[1] - bounds[0]) * u
 
-    r_s = R_S[0] * (R_S[1] / R_S[0]) ** r_s
-    s = between(S, s) if rung in ("gga", "mgga") else np.zeros_like(s)
-    alpha = between(ALPHA, alpha) if rung == "mgga" else np.ones_like(alpha)
-    return Points(*(jnp.asarray(x) for x in (r_s, s, between(ZETA, zeta), alpha)))
+    r_s = R_S[0] * (R_S[1] / R_S[0]) ** u[0]
+    s = between(S, u[1]) if rung in ("gga", "mgga") else 0.0 * u[1]
+    alpha = between(ALPHA, u[3]) if rung == "mgga" else np.ones_like(u[3])
+    return Points(*(jnp.asarray(x) for x in (r_s, s, between(ZETA, u[2]), alpha)))

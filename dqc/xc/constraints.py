@@ -22,12 +22,11 @@ from jaxtyping import Array, Float
 
 from dqc.names import nearest
 from dqc.xc import pointwise
+from dqc.xc.algebra import RUNGS
 from dqc.xc.box import Points, sample
 from dqc.xc.enhancement import Enhancement, enhancement
 from dqc.xc.functional import Functional, Rung
 from dqc.xc.splitting import HighDensity
-
-Violation = Callable[[Enhancement, Points], Array]
 
 
 class Condition(NamedTuple):
@@ -36,152 +35,48 @@ class Condition(NamedTuple):
     name: str
     statement: str
     part: Literal["x", "c", "xc"]  # what it is about: exchange, correlation, or their sum
-    rung: Rung  # the lowest one that can satisfy it, together with the uniform gas
-    source: str
+    rung: Rung  # the lowest one that can satisfy it and be of use
     tolerance: float  # a violation up to here is round-off, or the distance to a limit
-    violation: Violation  # of each point; positive where the condition fails
+    varies: str  # the variables that it is tested over; it sets the others itself
+    source: str
+
+    @property
+    def violation(self) -> Callable[[Enhancement, Points], Array]:
+        """Its violation at each point, positive where it fails."""
+        return getattr(pointwise, self.name)
 
 
+_ALL = "r_s s zeta alpha"
 _PB = "arXiv:2303.01766"
 _SCAN = "doi:10.1103/PhysRevLett.115.036402"
 _PBE = "doi:10.1103/PhysRevLett.77.3865"
+_PW = "doi:10.1103/PhysRevB.45.13244"
 _SPIN = "doi:10.1103/PhysRevA.20.397"
+_FORM = "of a functional's form"
 
-CONDITIONS: dict[str, Condition] = {
-    c.name: c
-    for c in (
-        Condition("exchange_sign", "E_x <= 0", "x", "lda", _SCAN, 1e-9, pointwise.exchange_sign),
-        Condition(
-            "spin_scaling",
-            "E_x[n_a, n_b] = (E_x[2 n_a] + E_x[2 n_b]) / 2",
-            "x",
-            "lda",
-            _SPIN,
-            1e-6,
-            pointwise.spin_scaling,
-        ),
-        Condition(
-            "uniform_scaling",
-            "F_x does not depend on r_s",
-            "x",
-            "lda",
-            _SCAN,
-            1e-5,
-            pointwise.uniform_scaling,
-        ),
-        Condition(
-            "uniform_gas",
-            "F_x = 1 and F_c of the uniform gas at s = 0, alpha = 1",
-            "xc",
-            "lda",
-            "doi:10.1103/PhysRevB.45.13244",
-            1e-5,
-            pointwise.uniform_gas,
-        ),
-        Condition(
-            "gradient_expansion",
-            "F_x = 1 + 10/81 s^2 for slowly varying densities",
-            "x",
-            "gga",
-            _SCAN,
-            1e-4,
-            pointwise.gradient_expansion,
-        ),
-        Condition(
-            "nonuniform_scaling",
-            "F_x falls as s^(-1/2) for large s",
-            "x",
-            "gga",
-            _SCAN,
-            1e-2,
-            pointwise.nonuniform_scaling,
-        ),
-        Condition("lieb_oxford", "F_x <= 1.804 (at zeta = 0)", "x", "lda", _PBE, 1e-9, pointwise.local_bound),
-        Condition(
-            "two_electron_bound",
-            "F_x <= 1.174 where alpha = 0 (at zeta = 0)",
-            "x",
-            "lda",
-            _SCAN,
-            1e-9,
-            pointwise.two_electron_bound,
-        ),
-        Condition("correlation_sign", "E_c <= 0", "c", "lda", _PB, 1e-8, pointwise.correlation_sign),
-        Condition(
-            "correlation_scaling", "dF_c/dr_s >= 0", "c", "lda", _PB, 1e-7, pointwise.correlation_scaling
-        ),
-        Condition(
-            "kinetic_correlation_bound",
-            "r_s dF_c/dr_s <= F_c(infinity) - F_c",
-            "c",
-            "lda",
-            _PB,
-            1e-7,
-            pointwise.kinetic_bound,
-        ),
-        Condition(
-            "conjectured_kinetic_bound",
-            "r_s dF_c/dr_s <= F_c, conjectured",
-            "c",
-            "lda",
-            _PB,
-            1e-5,
-            pointwise.conjectured_kinetic_bound,
-        ),
-        Condition(
-            "adiabatic_connection",
-            "d/dr_s (r_s^2 dF_c/dr_s) >= 0",
-            "c",
-            "lda",
-            _PB,
-            1e-7,
-            pointwise.adiabatic_connection,
-        ),
-        Condition(
-            "one_electron_correlation",
-            "F_c = 0 at zeta = 1, alpha = 0",
-            "c",
-            "mgga",
-            _SCAN,
-            1e-6,
-            pointwise.one_electron_correlation,
-        ),
-        Condition(
-            "high_density",
-            "eps_c is finite as r_s -> 0 (s > 0)",
-            "c",
-            "gga",
-            _SCAN,
-            2e-3,
-            pointwise.high_density,
-        ),
-        Condition(
-            "low_density", "F_c is finite as r_s -> infinity", "c", "lda", _SCAN, 5e-2, pointwise.low_density
-        ),
-        Condition(
-            "lieb_oxford_potential",
-            "F_xc + r_s dF_c/dr_s <= 2.27",
-            "xc",
-            "lda",
-            _PB,
-            1e-7,
-            pointwise.lieb_oxford_potential,
-        ),
-        Condition("lieb_oxford_energy", "F_xc <= 2.27", "xc", "lda", _PB, 1e-7, pointwise.lieb_oxford_energy),
-        Condition(
-            "spin_flip", "E_xc[n_a, n_b] = E_xc[n_b, n_a]", "xc", "lda", "symmetry", 1e-9, pointwise.spin_flip
-        ),
-        Condition(
-            "size_consistency",
-            "a point's energy density does not know the other points",
-            "xc",
-            "lda",
-            "locality",
-            1e-9,
-            pointwise.size_consistency,
-        ),
-    )
-}
+_TABLE = (
+    ("exchange_sign", "E_x <= 0", "x", "lda", 1e-9, _ALL, _SCAN),
+    ("spin_scaling", "E_x[n_a, n_b] = (E_x[2 n_a] + E_x[2 n_b]) / 2", "x", "lda", 1e-6, _ALL, _SPIN),
+    ("uniform_scaling", "F_x does not depend on r_s", "x", "lda", 1e-5, _ALL, _SCAN),
+    ("uniform_gas", "F_x = 1 and F_c = PW92 where s = 0, alpha = 1", "xc", "lda", 1e-5, "r_s zeta", _PW),
+    ("gradient_expansion", "F_x = 1 + 10/81 s^2 for small gradients", "x", "gga", 1e-4, "", _SCAN),
+    ("nonuniform_scaling", "F_x falls as s^(-1/2) for large s", "x", "gga", 1e-2, "", _SCAN),
+    ("lieb_oxford", "F_x <= 1.804 at zeta = 0", "x", "lda", 1e-9, _ALL, _PBE),
+    ("two_electron_bound", "F_x <= 1.174 at alpha = 0, zeta = 0", "x", "mgga", 1e-9, "r_s s zeta", _SCAN),
+    ("correlation_sign", "E_c <= 0", "c", "lda", 1e-8, _ALL, _PB),
+    ("correlation_scaling", "dF_c/dr_s >= 0", "c", "lda", 1e-7, _ALL, _PB),
+    ("kinetic_correlation_bound", "r_s dF_c/dr_s <= F_c(inf) - F_c", "c", "lda", 1e-7, _ALL, _PB),
+    ("conjectured_kinetic_bound", "r_s dF_c/dr_s <= F_c (conjecture)", "c", "lda", 1e-5, _ALL, _PB),
+    ("adiabatic_connection", "d/dr_s (r_s^2 dF_c/dr_s) >= 0", "c", "lda", 1e-7, _ALL, _PB),
+    ("one_electron_correlation", "F_c = 0 at zeta = 1, alpha = 0", "c", "mgga", 1e-6, "r_s s", _SCAN),
+    ("high_density", "eps_c is finite as r_s -> 0, for s > 0", "c", "gga", 2e-3, "s zeta alpha", _SCAN),
+    ("low_density", "F_c is finite as r_s -> infinity", "c", "lda", 5e-2, "s zeta alpha", _SCAN),
+    ("lieb_oxford_potential", "F_xc + r_s dF_c/dr_s <= 2.27", "xc", "lda", 1e-7, _ALL, _PB),
+    ("lieb_oxford_energy", "F_xc <= 2.27", "xc", "lda", 1e-7, _ALL, _PB),
+    ("spin_flip", "E_xc[n_a, n_b] = E_xc[n_b, n_a]", "xc", "lda", 1e-9, _ALL, _FORM),
+    ("size_consistency", "a point does not know the other points", "xc", "lda", 1e-9, _ALL, _FORM),
+)
+CONDITIONS = {row[0]: Condition(*row) for row in _TABLE}  # type: ignore[arg-type]
 RECOMMENDED = tuple(n for n in CONDITIONS if n not in ("conjectured_kinetic_bound", "gradient_expansion"))
 CONFLICTS: tuple[tuple[frozenset[str], str], ...] = (
     (
@@ -204,8 +99,8 @@ def violations(
 ) -> dict[str, Float[Array, " g"]]:
     """By how much each condition is violated at each point, positive where it is; see ``CONDITIONS``.
 
-    ``names`` are conditions, ``"recommended"`` or ``"all"``; of these two presets only what
-    :func:`inapplicable` lets through. ``points`` default to :func:`dqc.xc.box.sample`. Raises
+    ``names`` are conditions, or a preset: ``"all"`` that :func:`inapplicable` lets through, or of these
+    those ``"recommended"`` on the functional's rung. ``points`` default to :func:`dqc.xc.box.sample`. Raises
     ``ValueError`` for an unknown name, and for a named condition that ``xc`` cannot be asked about.
     """
     points = sample(rung=xc.needs.rung) if points is None else points
@@ -237,7 +132,9 @@ def applicable(xc: Functional, names: str | Iterable[str]) -> tuple[str, ...]:
     """Names of conditions, presets spelled out; raises what :func:`violations` does."""
     presets = {"recommended": RECOMMENDED, "all": tuple(CONDITIONS)}
     if isinstance(names, str) and names in presets:
-        return tuple(name for name in presets[names] if inapplicable(xc, name) is None)
+        chosen = [name for name in presets[names] if inapplicable(xc, name) is None]
+        height = RUNGS.index("mgga" if names == "all" else xc.needs.rung)
+        return tuple(name for name in chosen if RUNGS.index(CONDITIONS[name].rung) <= height)
     wanted = (names,) if isinstance(names, str) else tuple(names)
     for name in wanted:
         if name not in CONDITIONS:

@@ -84,6 +84,7 @@ def slopes(f: Callable[[Points], Array], points: Points, order: int = 1) -> tupl
     def along(x: Array) -> tuple[Array, ...]:
         return (f(replace(points, r_s=jnp.exp(x))),)
 
+    raised_along: Callable[[Array], tuple[Array, ...]] = along
     for _ in range(order):
-        along = raised(along)
-    return along(jnp.log(points.r_s))
+        raised_along = raised(raised_along)
+    return raised_along(jnp.log(points.r_s))

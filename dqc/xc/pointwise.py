@@ -35,7 +35,7 @@ def exchange_sign(f: Enhancement, p: Points) -> Float[Array, " g"]:
     return -f.f_x(p)
 
 
-def local_bound(f: Enhancement, p: Points) -> Float[Array, " g"]:
+def lieb_oxford(f: Enhancement, p: Points) -> Float[Array, " g"]:
     return f.f_x(p) - LOCAL_BOUND * _spin_factor(p.zeta)
 
 
@@ -48,7 +48,8 @@ def spin_scaling(f: Enhancement, p: Points) -> Float[Array, " g"]:
     x = features_at(p)
     n, total = x.rho.sum(0) ** (4 / 3), f.of_exchange(x)
     for spin in (0, 1):
-        doubled = Features(*(jnp.stack([v[spin], v[spin]]) for v in (x.rho, x.grad, x.tau)))
+        rho, grad, tau = (jnp.stack([v[spin], v[spin]]) for v in (x.rho, x.grad, x.tau))
+        doubled = Features(rho=rho, grad=grad, tau=tau)
         total = total - 0.5 * f.of_exchange(doubled) * (2.0 * x.rho[spin]) ** (4 / 3) / n
     return jnp.abs(total)
 
@@ -97,7 +98,7 @@ def correlation_scaling(f: Enhancement, p: Points) -> Float[Array, " g"]:
     return -slopes(f.f_c, p)[1]
 
 
-def kinetic_bound(f: Enhancement, p: Points) -> Float[Array, " g"]:
+def kinetic_correlation_bound(f: Enhancement, p: Points) -> Float[Array, " g"]:
     value, slope = slopes(f.f_c, p)
     return slope + value - f.f_c(replace(p, r_s=jnp.full_like(p.r_s, LOW_DENSITY)))
 
@@ -113,7 +114,7 @@ def adiabatic_connection(f: Enhancement, p: Points) -> Float[Array, " g"]:
 
 
 def one_electron_correlation(f: Enhancement, p: Points) -> Float[Array, " g"]:
-    """At s = 0 an orbital's density has no tau at all, and quotients of it have no value: s is 0.05 or more."""
+    """With s at least 0.05: at s = 0 an orbital has no tau, and quotients of it have no value."""
     one = jnp.ones_like(p.zeta)
     return jnp.abs(f.f_c(replace(p, s=jnp.maximum(p.s, 0.05), zeta=one, alpha=0.0 * one)))
 
