@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
 
 if TYPE_CHECKING:
-    import dqc.xc.constraints as constraints
+    import dqc.xc.constraints as constraints  # noqa: F401
     from dqc import interop as interop
     from dqc import losses as losses
     from dqc.batch import bucket as bucket

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -37,13 +39,12 @@ VIOLATED = {
     },
     "tpss": {"nonuniform_scaling", "two_electron_bound", "conjectured_kinetic_bound"},
     "r2scan": set(),
-    "scan": set(),
 }
 
 
-def largest(xc: Functional, points: Points | None = None) -> dict[str, float]:
-    points = lattice(xc.needs.rung, (8, 6, 5, 6)) if points is None else points
-    found = jax.jit(lambda xc, points: violations(xc, points))(xc, points)
+def largest(xc: Functional, names: Any = "all") -> dict[str, float]:
+    points = lattice(xc.needs.rung, (8, 6, 5, 6))
+    found = jax.jit(lambda xc, points: violations(xc, points, names))(xc, points)
     assert all(np.isfinite(v).all() for v in found.values())
     return {name: float(v.max()) for name, v in found.items()}
 
@@ -58,7 +59,7 @@ def test_what_a_functional_violates(name: str) -> None:
 
 def test_vwn_is_another_fit_to_the_uniform_gas() -> None:
     found = largest(dqc.functional("lda,vwn"))
-    assert 1e-3 < found["uniform_gas"] < 3e-3
+    assert 5e-4 < found["uniform_gas"] < 3e-3
     for key, value in GGA["lda,vwn"].items():
         assert found[key] == pytest.approx(value, abs=2e-4), key
 
@@ -78,7 +79,8 @@ def test_the_share_of_the_box_is_that_of_another_program(name, condition, tolera
     points = Points(*(jnp.asarray(x.ravel()) for x in np.meshgrid(*axes, indexing="ij")))
     xc = dqc.functional(name)
     found = jax.jit(lambda xc, points: violations(xc, points, condition))(xc, points)[condition]
-    violated = np.asarray(found).reshape(1000, -1)[3:-3] > tolerance
+    violated = np.asarray(found).reshape(1000, -1) > tolerance
+    violated = violated if condition == "correlation_sign" else violated[3:-3]  # its differences
     assert violated.sum() / 24000 == pytest.approx(share, abs=1e-3)
 
 
@@ -158,7 +160,7 @@ def test_the_high_density_limit_is_exchange() -> None:
     [(1.0, "correlation_sign"), (7 / 6, "low_density"), (1.1, "uniform_gas"), (7 / 6, "lieb_oxford_energy")],
 )
 def test_a_known_term_is_found(power: float, condition: str) -> None:
-    """e -> e - c n^p adds c RS^(3p-4) r_s^(4-3p)/EXCHANGE to F_c: what each condition makes of it is known."""
+    """e -> e - c n^p adds a power of r_s to F_c, of which every condition makes something known."""
     c = -0.05 if condition == "correlation_sign" else 0.05 if condition == "uniform_gas" else 2.0
     xc, pbe = Mixture(jnp.asarray(c), jnp.asarray(power)), dqc.functional("pbe")
     p = sample(100, "gga")
@@ -188,10 +190,11 @@ class Pooled(Mixture):
 
 
 def test_what_is_not_local_or_not_symmetric_is_found() -> None:
-    p = sample(100, "gga")
-    good = largest(Pooled(jnp.asarray(0.0), jnp.asarray(0.0)), p)
-    pooled = largest(Pooled(jnp.asarray(0.1), jnp.asarray(0.0)), p)
-    lopsided = largest(Pooled(jnp.asarray(0.0), jnp.asarray(0.1)), p)
+    names = ("size_consistency", "spin_flip")
+    good, pooled, lopsided = (
+        largest(Pooled(jnp.asarray(a), jnp.asarray(b)), names)
+        for a, b in ((0.0, 0.0), (0.1, 0.0), (0.0, 0.1))
+    )
     assert max(good["size_consistency"], good["spin_flip"]) < 1e-12
     assert pooled["size_consistency"] > 1e-4
     assert lopsided["spin_flip"] > 1e-2
@@ -226,7 +229,8 @@ def test_features_have_the_variables_they_were_made_of() -> None:
     np.testing.assert_allclose((x.rho[0] - x.rho[1]) / x.rho.sum(0), p.zeta, atol=1e-14)
     for channel in v.channels:
         np.testing.assert_allclose(channel.T - 5 / 3 * channel.s2, p.alpha, rtol=1e-9, atol=1e-9)
-    assert p.r_s.min() >= 1e-4 and p.r_s.max() <= 5
+    assert p.r_s.min() >= 1e-4
+    assert p.r_s.max() <= 5
 
 
 def test_a_penalty_is_the_mean_square_and_has_a_gradient() -> None:
@@ -253,7 +257,7 @@ def test_a_penalty_is_the_mean_square_and_has_a_gradient() -> None:
 
 def test_every_penalty_is_differentiable_and_one_that_is_positive_falls_along_its_gradient() -> None:
     xc, p = dqc.functional("pbe", trainable=("kappa", "mu", "beta", "gamma")), sample(200, "gga")
-    slopes_of = jax.jit(jax.jacrev(lambda xc: penalties(xc, p, "all")))(xc)
+    slopes_of = jax.jit(jax.jacfwd(lambda xc: penalties(xc, p, "all")))(xc)
     for name, slope in slopes_of.items():
         assert all(np.isfinite(x) for x in slope.trained.values()), name
     assert float(slopes_of["gradient_expansion"].trained["mu"]) > 0.1
