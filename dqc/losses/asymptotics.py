@@ -27,11 +27,11 @@ def tail(
 ) -> Float[Array, ""]:
     """mean over k of (<t_k| v_xc + 1/r |phi> / <t_k| 1/r |phi>)^2, dimensionless, phi being the HOMO.
 
-    t_k is phi where the density is below a threshold n_k, that is phi n_k / (n + n_k) projected on the
-    basis, which should have diffuse functions. v_xc is the whole operator, kinetic-energy density and
-    exact exchange included: this acts as -1/r on occupied orbitals only. 1/r is the nuclei's potential
-    over their charge. About 1 for a semilocal functional; differentiable through the solution, too.
-    NaN where that has not converged. Raises ``ValueError`` for a system without a grid.
+    t_k = phi (n_k / (n + n_k))^3 is the part of phi where the density is below n_k. v_xc is the whole
+    operator, with the kinetic-energy density and exact exchange (which acts as -1/r on occupied orbitals,
+    not on others); v_xc phi is expanded in the basis, which should have diffuse functions. 1/r is the
+    nuclei's potential over their charge. Near 1 for a semilocal functional; differentiable through the
+    solution too. NaN where that has not converged. Raises ``ValueError`` for a system without a grid.
     """
     if system.grid is None:
         raise ValueError(
@@ -41,34 +41,43 @@ def tail(
     C = solution.mo_coeff[:, :, : f.shape[1]]
     held = jnp.where(f > 0.5 * (3 - rows), solution.mo_energy[:, : f.shape[1]], -jnp.inf)
     spin, slot = jnp.unravel_index(jnp.argmax(held), held.shape)
-    phi = C[spin, :, slot]
-    windows = _windows(system.grid, system, xc, jax.lax.stop_gradient(C), f, jnp.asarray(thresholds))
-    t = jax.lax.stop_gradient(jnp.linalg.solve(system.overlap, (windows @ phi).T).T)
     J = system.repulsion[0].coulomb(solution.density_matrix.sum(0))
     v_xc = solution.fock[spin] - system.kinetic - system.nuclear - J
-    unit = -system.nuclear / system.charges.sum()
-    ratio = (t @ ((v_xc + unit) @ phi)) / (t @ (unit @ phi))
-    return jnp.mean(ratio**2) + jnp.where(solution.converged, 0.0, jnp.nan)
+    changed = jnp.linalg.solve(system.overlap, v_xc @ C[spin, :, slot])
+    C, f = jax.lax.stop_gradient((C, f))
+    exact, given = _in_windows(
+        system.grid, system, xc, C, f, C[spin, :, slot], changed, jnp.asarray(thresholds)
+    )
+    return jnp.mean((given / exact + 1.0) ** 2) + jnp.where(solution.converged, 0.0, jnp.nan)
 
 
-def _windows(
-    grid: Grid, system: System, xc: Functional, orbitals: Array, occupations: Array, thresholds: Array
-) -> Float[Array, "q n n"]:
-    """<p| n_k / (n + n_k) |q> on the grid, for each threshold n_k."""
-    n = system.overlap.shape[0]
-    W = jnp.zeros((thresholds.shape[0], n, n))
+def _in_windows(
+    grid: Grid,
+    system: System,
+    xc: Functional,
+    orbitals: Float[Array, "s n i"],
+    occupations: Float[Array, "s i"],
+    phi: Float[Array, " n"],
+    changed: Float[Array, " n"],
+    thresholds: Float[Array, " q"],
+) -> tuple[Float[Array, " q"], Float[Array, " q"]]:
+    """<t_k| 1/r |phi>, and <t_k|changed> with an orbital that v_xc made of phi, on the grid."""
+    both = jnp.stack([phi, changed], axis=1)
 
-    def chunk(W: Array, block: Block) -> tuple[Array, None]:
+    def chunk(total: tuple[Array, Array], block: Block) -> tuple[tuple[Array, Array], None]:
         ao, local, index = chunk_orbitals(system, xc, block, orbitals)
-        psi = jnp.einsum("cm,smi->sci", ao[0], local)
-        rho = jnp.einsum("sci,si->c", psi**2, occupations)
-        window = thresholds[:, None] / (rho + thresholds[:, None])
-        part = jnp.einsum("qc,cm,cl->qml", block.weights * window, ao[0], ao[0])
-        return W.at[:, index[:, None], index].add(part, mode="drop"), None
+        rho = jnp.einsum("sci,si->c", jnp.einsum("cm,smi->sci", ao[0], local) ** 2, occupations)
+        value, made = (ao[0] @ both.at[index].get(mode="fill", fill_value=0.0)).T
+        points = system.coords[block.atom] + block.offset
+        distance = jnp.linalg.norm(points[:, None] - system.coords, axis=-1)
+        unit = (system.charges / jnp.maximum(distance, 1e-8)).sum(1) / system.charges.sum()
+        t = (thresholds[:, None] / (rho + thresholds[:, None])) ** 3 * value * block.weights
+        return (total[0] + t @ (unit * value), total[1] + t @ made), None
 
+    total = (jnp.zeros_like(thresholds), jnp.zeros_like(thresholds))
     for block in grid.blocks:
-        W, _ = jax.lax.scan(chunk, W, block)
-    return W
+        total, _ = jax.lax.scan(chunk, total, block)
+    return total
 
 
 def radial_potential(
