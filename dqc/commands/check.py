@@ -37,7 +37,8 @@ def run(arguments: argparse.Namespace) -> int:
     xc = functional(arguments.xc)
     points = lattice(xc.needs.rung)
     _progress(f"exact conditions at {points.s.shape[0]} points")
-    found = pointwise(xc, points)
+    values = jax.jit(violations)(xc, points)
+    found = pointwise(xc, points, values)
     print(_conditions_table(arguments.xc, found), flush=True)
     _progress(f"one electron; then the fields of hydrogen in {BASIS}")
     system = build(Molecule(["H"], np.zeros((1, 3)), spin=1), BASIS, xc, two_electron="exact")
@@ -47,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.figure:
         _progress("the energy of hydrogen between 0 and 2 electrons")
         record["hydrogen_curve"] = curve(system, xc)
-        draw(Path(arguments.figure), arguments.xc, xc, points, found, record["hydrogen_curve"])
+        draw(Path(arguments.figure), arguments.xc, xc, points, values, record["hydrogen_curve"])
     if arguments.json:
         _write_json(Path(arguments.json), record)
     if not converged:
@@ -55,9 +56,8 @@ def run(arguments: argparse.Namespace) -> int:
     return 0 if converged else STATUS_FAILED
 
 
-def pointwise(xc: Functional, points: Points) -> dict[str, dict[str, Any]]:
+def pointwise(xc: Functional, points: Points, values: dict[str, jax.Array]) -> dict[str, dict[str, Any]]:
     """For each condition: satisfied or not (or why not asked), the largest violation, where, at how many."""
-    values = jax.jit(lambda xc, points: violations(xc, points))(xc, points)
     seen = {key for key, axis in vars(points).items() if np.ptp(axis) > 0}
     rows: dict[str, dict[str, Any]] = {}
     for name, condition in CONDITIONS.items():

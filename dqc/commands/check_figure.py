@@ -11,7 +11,7 @@ import numpy as np
 
 from dqc.losses.fractional import HYDRIDE, HYDROGEN
 from dqc.xc.box import Points
-from dqc.xc.constraints import CONDITIONS, violations
+from dqc.xc.constraints import CONDITIONS
 from dqc.xc.enhancement import enhancement
 from dqc.xc.functional import Functional
 
@@ -29,7 +29,7 @@ def draw(
     name: str,
     xc: Functional,
     points: Points,
-    found: dict[str, dict[str, Any]],
+    values: dict[str, jax.Array],
     curve: list[tuple[float, float]],
 ) -> None:
     """Write the picture to a file."""
@@ -41,8 +41,8 @@ def draw(
     _correlation(axes[0, 1], xc)
     third = "alpha" if xc.needs.rung == "mgga" else "zeta"
     _over_third(axes[0, 2], xc, third)
-    _map(axes[1, 0], xc, points, "r_s", "s")
-    _map(axes[1, 1], xc, points, third, "s")
+    _map(axes[1, 0], points, values, "r_s", "s")
+    _map(axes[1, 1], points, values, third, "s")
     _electrons(axes[1, 2], curve)
     figure.savefig(path, dpi=150)
 
@@ -86,9 +86,8 @@ def _over_third(ax: Any, xc: Functional, axis: str) -> None:
     ax.legend(frameon=False)
 
 
-def _map(ax: Any, xc: Functional, points: Points, across: str, up: str) -> None:
+def _map(ax: Any, points: Points, values: dict[str, jax.Array], across: str, up: str) -> None:
     """The number of conditions that fail anywhere on the two axes that are not shown."""
-    values = jax.jit(lambda xc, points: violations(xc, points))(xc, points)
     x, y = (np.asarray(getattr(points, axis)) for axis in (across, up))
     columns, i = np.unique(x, return_inverse=True)
     rows, j = np.unique(y, return_inverse=True)

@@ -44,7 +44,7 @@ VIOLATED = {
 
 def largest(xc: Functional, names: Any = "all") -> dict[str, float]:
     points = lattice(xc.needs.rung, (8, 6, 5, 6))
-    found = jax.jit(lambda xc, points: violations(xc, points, names))(xc, points)
+    found = jax.jit(violations, static_argnames="names")(xc, points, names=names)
     assert all(np.isfinite(v).all() for v in found.values())
     return {name: float(v.max()) for name, v in found.items()}
 
