@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
 
 if TYPE_CHECKING:
+    import dqc.xc.constraints as constraints  # noqa: F401
     from dqc import interop as interop
+    from dqc import losses as losses
     from dqc.batch import bucket as bucket
     from dqc.batch import common_shape as common_shape
     from dqc.batch import pad as pad
@@ -96,8 +98,8 @@ _HOME = {
     "variables": "dqc.xc.variables",
 }
 
-# Folders to be had as ``dqc.<name>`` without an import of their own.
-_FOLDERS = ("interop",)
+# Modules to be had as ``dqc.<name>`` without an import of their own.
+_FOLDERS = {"constraints": "dqc.xc.constraints", "interop": "dqc.interop", "losses": "dqc.losses"}
 
 __version__ = "0.1.0"
 __all__ = sorted(_HOME)
@@ -117,7 +119,7 @@ sys.modules[__name__].__class__ = _Package
 
 def __getattr__(name: str) -> Any:
     if name in _FOLDERS:
-        return importlib.import_module(f"dqc.{name}")
+        return importlib.import_module(_FOLDERS[name])
     if name not in _HOME:
         raise AttributeError(f"module 'dqc' has no attribute {name!r}; public names: {', '.join(__all__)}")
     value = getattr(importlib.import_module(_HOME[name]), name)

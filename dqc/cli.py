@@ -39,9 +39,9 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="dqc", description=" ".join((dqc.__doc__ or "").split("\n\n")[:1]))
     top.add_argument("--version", action="version", version=f"dqc {dqc.__version__}")
     commands = top.add_subparsers(dest="command", required=True, metavar="command")
-    for name, (fill, summary, description) in _COMMANDS.items():
+    for name, (groups, summary, description) in _COMMANDS.items():
         command = commands.add_parser(name, help=summary, description=" ".join([description, _STATUS]))
-        for options in (_molecule, _method, _field, fill):
+        for options in (*groups, _every):
             options(command)
     return top
 
@@ -79,25 +79,13 @@ def _frequencies(command: argparse.ArgumentParser) -> None:
     command.add_argument("--json", metavar="FILE", help="also write frequencies, modes and the Hessian")
 
 
-_COMMANDS: dict[str, tuple[Callable[[argparse.ArgumentParser], None], str, str]] = {
-    "energy": (
-        _energy,
-        "the Kohn-Sham energy of a molecule",
-        "Run a self-consistent field on the molecule of an xyz file and print its energy, term by term.",
-    ),
-    "optimize": (
-        _optimize,
-        "the nearest minimum of the energy",
-        """Move the nuclei to a minimum of the energy by BFGS, through ASE (pip install dqc-jax[ase]). The
-        geometry is written after every step, so that nothing is lost when it is stopped.""",
-    ),
-    "frequencies": (
-        _frequencies,
-        "harmonic frequencies and infrared intensities",
-        """Harmonic frequencies and infrared intensities by differences of analytic forces, at the geometry
-        given, which dqc optimize should have found with the same method.""",
-    ),
-}
+def _check(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    add("xc", metavar="XC", help="functional by its libxc-style name, or a file")
+    add("--json", metavar="FILE", help="also write everything to this file")
+    add(
+        "--figure", metavar="FILE.png", help="also draw it (needs matplotlib: pip install dqc-jax[notebooks])"
+    )
 
 
 def _molecule(command: argparse.ArgumentParser) -> None:
@@ -110,7 +98,6 @@ def _molecule(command: argparse.ArgumentParser) -> None:
     )
     add("--charge", type=int, help="total charge (default: the file's, or 0)")
     add("--spin", type=int, help="unpaired electrons, 2S (default: the file's, or the lowest possible)")
-    add("--debug", action="store_true", help="show the traceback of an error")
 
 
 def _method(command: argparse.ArgumentParser) -> None:
@@ -144,6 +131,39 @@ def _field(command: argparse.ArgumentParser) -> None:
     add("--damping", type=_positive, metavar="SHARE", help="share of the old Fock matrix, below 1")
     add("--max-iterations", type=int, metavar="N", help="give up a field after N iterations")
     add("--conv", dest="tolerance", type=_positive, metavar="TOL", help="residual of a converged field")
+
+
+def _every(command: argparse.ArgumentParser) -> None:
+    """What all commands take."""
+    command.add_argument("--debug", action="store_true", help="show the traceback of an error")
+
+
+_Options = Callable[[argparse.ArgumentParser], None]
+_COMMANDS: dict[str, tuple[tuple[_Options, ...], str, str]] = {
+    "energy": (
+        (_molecule, _method, _field, _energy),
+        "the Kohn-Sham energy of a molecule",
+        "Run a self-consistent field on the molecule of an xyz file and print its energy, term by term.",
+    ),
+    "optimize": (
+        (_molecule, _method, _field, _optimize),
+        "the nearest minimum of the energy",
+        """Move the nuclei to a minimum of the energy by BFGS, through ASE (pip install dqc-jax[ase]). The
+        geometry is written after every step, so that nothing is lost when it is stopped.""",
+    ),
+    "frequencies": (
+        (_molecule, _method, _field, _frequencies),
+        "harmonic frequencies and infrared intensities",
+        """Harmonic frequencies and infrared intensities by differences of analytic forces, at the geometry
+        given, which dqc optimize should have found with the same method.""",
+    ),
+    "check": (
+        (_check,),
+        "which exact conditions a functional satisfies",
+        """Test a functional, trained or from the literature, against exact conditions: pointwise ones over
+        the box of r_s, s, zeta and alpha; self-interaction, fractional charges and spins in hydrogen.""",
+    ),
+}
 
 
 def _positive(text: str) -> float:

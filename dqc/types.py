@@ -23,7 +23,8 @@ axis      meaning
 ``r``     primitive Gaussians of a shell
 ``t``     iterations of the self-consistent field
 ``x``     the three Cartesian components
-``v``     vibrations, that is normal modes
+``v``     vibrations, that is normal modes; or waves of a Fourier transform
+``q``     calculations compared with one exact statement: occupations, thresholds
 ========  ==========================================================================
 """
 

@@ -87,6 +87,21 @@ class Libxc(Algebra):
         """Coefficients of exact exchange by omega (0: full range, omega > 0: long range)."""
         return {omega: jnp.asarray(a, dtype=float) for omega, a in self.exact}
 
+    def split(self) -> tuple[Libxc, Libxc] | None:
+        """Exchange, exact exchange included, and correlation; None where libxc has them in one piece."""
+        libxc = _libxc()
+        names = {number: key for key, number in libxc.XC_CODES.items() if isinstance(number, int)}
+        sides: dict[str, list[str]] = {"_X_": [], "_C_": []}
+        for number, factor in libxc.parse_xc(self.name)[1]:
+            kind = next((k for k in sides if k in names.get(number, "")), None)
+            if kind is None:
+                return None
+            sides[kind].append(f"{factor!r}*{names[number]}")
+        codes = ("+".join(sides["_X_"]) + ",", "," + "+".join(sides["_C_"]))
+        rungs = ("none" if len(code) == 1 else _RUNGS[libxc.xc_type(code)] for code in codes)
+        exchange, correlation = zip(codes, rungs, (self.exact, ()), strict=True)
+        return Libxc(*exchange), Libxc(*correlation)
+
     def __call__(self, features: Features) -> Float[Array, " g"]:
         """Energy density in hartree/bohr^3."""
         rho, grad, tau = features.rho, features.grad, features.tau
