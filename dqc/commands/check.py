@@ -21,8 +21,8 @@ from dqc.molecule import Molecule
 from dqc.system import System, build
 from dqc.xc.box import Points, lattice
 from dqc.xc.constraints import CONDITIONS, conflicts, gradient_coefficient, inapplicable, violations
+from dqc.xc.files import functional
 from dqc.xc.functional import Functional
-from dqc.xc.names import functional
 
 BASIS = "aug-cc-pvqz"
 CURVE = np.linspace(0.0, 2.0, 17)  # numbers of electrons of the picture

@@ -12,10 +12,10 @@ from typing import Any
 
 from dqc import __version__
 from dqc.interop.energy_density import HIGHEST_ORDER, energy_density
+from dqc.xc.files import functional
 from dqc.xc.functional import Functional
 from dqc.xc.libxc import Libxc
 from dqc.xc.literature import Literature
-from dqc.xc.names import functional
 
 try:
     from pyscf import lib

@@ -29,7 +29,7 @@ from jaxtyping import Array, Float
 
 from dqc.types import pytree, replace, static
 from dqc.xc.algebra import RUNGS, Algebra
-from dqc.xc.conditions import checked
+from dqc.xc.by_construction import checked
 from dqc.xc.features import Features
 from dqc.xc.functional import Needs, Rung
 from dqc.xc.lda import uniform_exchange
@@ -227,7 +227,7 @@ def neural(
     Its ingredients are those of ``rung``, by default the parent's: a hybrid parent gives a hybrid whose
     fraction of exact exchange is learned, within (0, 1); a range-separated parent such as ``"lc_wpbe"``
     keeps its exact exchange at long range; ``rung="local_hybrid"`` makes of a global hybrid one that mixes
-    point by point. ``constraints`` names the exact conditions to build in (:mod:`dqc.xc.conditions`),
+    point by point. ``constraints`` names the exact conditions to build in (:mod:`dqc.xc.by_construction`),
     ``"recommended"`` all that the rung admits and the parent meets; ``()`` none. ``hidden`` are the
     widths of the networks' layers, ``precision`` their arithmetic. ``network`` is a Flax module (or
     anything with ``init`` and ``apply``) from features (g, f) to numbers (g,) to be used instead; where it

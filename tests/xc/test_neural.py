@@ -13,7 +13,7 @@ from flax import nnx
 from points import densities
 
 from dqc.types import replace
-from dqc.xc.conditions import ALWAYS, CONDITIONS, HELD
+from dqc.xc.by_construction import ALWAYS, BY_CONSTRUCTION, HELD
 from dqc.xc.features import Features
 from dqc.xc.literature import KERNELS
 from dqc.xc.names import functional
@@ -271,8 +271,10 @@ def test_what_cannot_be(options, sentence):
 
 def test_the_tables_are_complete():
     assert set(HELD) == set(KERNELS)
-    assert set().union(*HELD.values()) | {"long_range_exchange", "one_electron_exchange"} == set(CONDITIONS)
-    assert not set(ALWAYS) & set(CONDITIONS)
+    assert set().union(*HELD.values()) | {"long_range_exchange", "one_electron_exchange"} == set(
+        BY_CONSTRUCTION
+    )
+    assert not set(ALWAYS) & set(BY_CONSTRUCTION)
 
 
 def test_long_range_exchange_is_whole():

@@ -1,6 +1,6 @@
 """Exact conditions that a functional can be built to satisfy, and what each of them asks for.
 
-``CONDITIONS`` says of each the lowest rung of functionals on which it can hold by construction, and
+``BY_CONSTRUCTION`` says of each the lowest rung of functionals on which it can hold by construction, and
 ``HELD`` which of them the literature's kernels satisfy. A neural functional multiplies the energy density
 of its parent by factors that keep what the parent satisfies; it cannot mend what the parent does not.
 """
@@ -24,7 +24,7 @@ class Condition(NamedTuple):
     concerns: str  # "exchange", "correlation", "both", or "exact" for exact exchange
 
 
-CONDITIONS: dict[str, Condition] = {
+BY_CONSTRUCTION: dict[str, Condition] = {
     "spin_scaling": Condition(
         "E_x[n_up, n_dn] = (E_x[2 n_up] + E_x[2 n_dn]) / 2",
         "lda",
@@ -108,7 +108,7 @@ HELD: dict[str, set[str]] = {
 
 def possible(name: str, rung: str, exact: str | None) -> bool:
     """Whether a condition can be built in, given the semilocal rung and the kind of exact exchange."""
-    condition = CONDITIONS[name]
+    condition = BY_CONSTRUCTION[name]
     if condition.concerns == "exact":
         return exact == condition.rung
     return LADDER.index(rung) >= LADDER.index(condition.rung)
@@ -121,7 +121,7 @@ def met_by_parent(name: str, exchange: tuple[str, ...], correlation: tuple[str, 
 
 def _concerned(name: str, exchange: tuple[str, ...], correlation: tuple[str, ...]) -> tuple[str, ...]:
     return {"exchange": exchange, "correlation": correlation, "both": exchange + correlation, "exact": ()}[
-        CONDITIONS[name].concerns
+        BY_CONSTRUCTION[name].concerns
     ]
 
 
@@ -138,16 +138,16 @@ def checked(
     lowest that can, and for one that the parent's kernels break.
     """
     if constraints == "recommended":
-        able = {n for n in CONDITIONS if possible(n, rung, exact)}
+        able = {n for n in BY_CONSTRUCTION if possible(n, rung, exact)}
         able -= {"spin_scaling"} if exact == "local_hybrid" else set()  # see neural.Neural._share
         return frozenset(n for n in able if met_by_parent(n, exchange, correlation))
     if isinstance(constraints, str):
         raise ValueError(f'constraints={constraints!r} is neither "recommended" nor a tuple of names.')
     names = frozenset(constraints) - set(ALWAYS)
     for name in sorted(names):
-        if name not in CONDITIONS:
-            raise ValueError(f"no exact condition {name!r}{nearest(name, CONDITIONS)}")
-        condition = CONDITIONS[name]
+        if name not in BY_CONSTRUCTION:
+            raise ValueError(f"no exact condition {name!r}{nearest(name, BY_CONSTRUCTION)}")
+        condition = BY_CONSTRUCTION[name]
         if not possible(name, rung, exact):
             kind = f"{rung} functional" if exact is None else f"{exact} of {rung} rung"
             raise ValueError(
