@@ -36,12 +36,16 @@ class Perceptron(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "g f"]) -> Float[Array, " g"]:
-        dtype = jnp.dtype(self.precision)
-        x = x.astype(dtype)
-        for width in self.hidden:
-            x = squareplus(nn.Dense(width, dtype=dtype, param_dtype=dtype)(x)) - 1.0
-        last = nn.Dense(1, dtype=dtype, param_dtype=dtype, kernel_init=nn.initializers.zeros)
-        return last(x)[..., 0]
+        # Layers are rows of points, not points of rows: products and rectifiers run along memory.
+        y = x.T.astype(self.precision)
+        for layer, width in enumerate(self.hidden):
+            y = squareplus(self._dense(layer, width, nn.initializers.lecun_normal(-1, -2), y)) - 1.0
+        return self._dense(len(self.hidden), 1, nn.initializers.zeros, y)[0]
+
+    def _dense(self, layer: int, width: int, start: Any, y: Float[Array, "f g"]) -> Float[Array, "f g"]:
+        kernel = self.param(f"kernel_{layer}", start, (width, y.shape[0]), y.dtype)
+        bias = self.param(f"bias_{layer}", nn.initializers.zeros, (width, 1), y.dtype)
+        return kernel @ y + bias
 
 
 class FromNNX(NamedTuple):

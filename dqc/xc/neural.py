@@ -159,7 +159,8 @@ class Neural(Algebra):
         return 1.0 - (1.0 - single) * semilocal
 
     def _network(self, name: str, features: list[Array | None]) -> Float[Array, " g"]:
-        x = jnp.stack([f for f in features if f is not None], axis=-1)
+        # Features computed once and stored: XLA on the CPU would compute them again in each of their uses.
+        x = jnp.stack(jax.lax.optimization_barrier([f for f in features if f is not None])).T
         d = self.design.network.apply(self.networks[name], x).reshape(x.shape[:-1])
         return d.astype(x.dtype)
 
