@@ -20,6 +20,7 @@ axis      meaning
 ``h``     shells (in ``Basis``, of one angular momentum)
 ``8``     columns of libcint's tables of shells
 ``e``     entries of libcint's list of exponents and coefficients
+``f``     features that a network reads
 ``r``     primitive Gaussians of a shell
 ``t``     iterations of the self-consistent field
 ``x``     the three Cartesian components

@@ -3,6 +3,7 @@
 ``BY_CONSTRUCTION`` says of each the lowest rung of functionals on which it can hold by construction, and
 ``HELD`` which of them the literature's kernels satisfy. A neural functional multiplies the energy density
 of its parent by factors that keep what the parent satisfies; it cannot mend what the parent does not.
+:mod:`dqc.xc.constraints` measures conditions, of any functional; here is what is known without measuring.
 """
 
 from __future__ import annotations

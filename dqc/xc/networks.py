@@ -42,7 +42,7 @@ class Perceptron(nn.Module):
             y = squareplus(self._dense(layer, width, nn.initializers.lecun_normal(-1, -2), y)) - 1.0
         return self._dense(len(self.hidden), 1, nn.initializers.zeros, y)[0]
 
-    def _dense(self, layer: int, width: int, start: Any, y: Float[Array, "f g"]) -> Float[Array, "f g"]:
+    def _dense(self, layer: int, width: int, start: Any, y: Array) -> Array:
         kernel = self.param(f"kernel_{layer}", start, (width, y.shape[0]), y.dtype)
         bias = self.param(f"bias_{layer}", nn.initializers.zeros, (width, 1), y.dtype)
         return kernel @ y + bias

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import pi
+from pathlib import Path
 
 import flax.linen as nn
 import jax
@@ -13,7 +14,7 @@ from flax import nnx
 from points import densities
 
 from dqc.types import replace
-from dqc.xc.by_construction import ALWAYS, BY_CONSTRUCTION, HELD
+from dqc.xc.by_construction import ALWAYS, BY_CONSTRUCTION, HELD, LADDER, possible
 from dqc.xc.features import Features
 from dqc.xc.literature import KERNELS
 from dqc.xc.names import functional
@@ -280,3 +281,15 @@ def test_long_range_exchange_is_whole():
     xc = scrambled(neural("lc_wpbe"))
     assert "long_range_exchange" in xc.design.constraints
     assert float(xc.exchange()[0.4]) == 1.0
+
+
+def test_the_documented_table_says_what_is_possible():
+    text = (Path(__file__).parents[2] / "CONVENTIONS.md").read_text()
+    rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")]
+    (head,) = (row for row in rows if row[0] == "condition")
+    assert tuple(head[1:]) == LADDER
+    documented = {row[0].strip("`"): dict(zip(LADDER, row[1:], strict=False)) for row in rows}
+    for name in BY_CONSTRUCTION:
+        for rung, cell in documented[name].items():
+            exact = rung if rung in LADDER[3:] else None
+            assert (cell == "built in") == possible(name, "mgga" if exact else rung, exact), (name, rung)
