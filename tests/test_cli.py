@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import pytest
 
 import dqc
@@ -87,6 +88,16 @@ def test_energy_is_that_of_the_library(h2: str, tmp_path: Path) -> None:
     assert record["homo"] == pytest.approx(float(solution.mo_energy[0, 0]), abs=1e-12)
 
 
+def test_the_functional_may_be_a_file(h2: str, tmp_path: Path) -> None:
+    xc, path = dqc.neural("lda,pw_mod", seed=1), tmp_path / "mine.safetensors"
+    xc = jax.tree.map(lambda x: x + 0.1, xc)
+    dqc.save(xc, path)
+    words = ["energy", h2, "--basis", "sto-3g", "--json", str(tmp_path / "out.json"), "--xc"]
+    assert main([*words, str(path)]) == 0
+    solution = dqc.scf(dqc.build(dqc.Molecule.from_xyz(h2), basis="sto-3g", xc=xc), xc)
+    assert json.loads((tmp_path / "out.json").read_text())["energy"] == float(solution.energy)
+
+
 def test_the_system_is_saved(h2: str, tmp_path: Path) -> None:
     assert energy(h2, "--save", str(tmp_path / "h2.system")) == 0
     assert dqc.load(tmp_path / "h2.system").overlap.shape == (2, 2)
@@ -111,6 +122,7 @@ def test_a_run_that_does_not_converge_says_so(tmp_path: Path, capsys: pytest.Cap
         ("1\n\nXe2 0 0 0\n", [], "unknown element 'Xe2' (nearest: Xe"),
         (H2, ["--spin", "1"], "spin=1 with charge=0 is impossible for 2 electrons"),
         (H2, ["--xc", "pbee"], "pbe"),
+        (H2, ["--xc", "nowhere/mine.safetensors"], "no file nowhere/mine.safetensors"),
         (H2, ["--basis", "def2-svpp"], "def2-svp"),
         (H2, ["--auxbasis", "nonsense"], "nonsense"),
         (H2, ["--grid", "12"], "grid=12"),

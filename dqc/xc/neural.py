@@ -92,9 +92,9 @@ class Neural(Algebra):
         if "exchange" in self.parts:
             rows = [jnp.where(c.live, self._exchange(c, v.total), 0.0) for c in v.channels]
             if self.design.local:
-                exact = _rows(features)
                 shares = [self._share(c, v.total) for c in v.channels]
-                rows = [e + g * (x - e) for e, g, x in zip(rows, shares, exact, strict=True)]
+                exact = _rows(features)
+                rows = [x + g * (y - x) for x, g, y in zip(rows, shares, exact, strict=True)]
             e = 2.0 * rows[0] if len(rows) == 1 else rows[0] + rows[1]
         if "correlation" in self.parts:
             e = e + self._correlation(v)
@@ -159,8 +159,7 @@ class Neural(Algebra):
         return 1.0 - (1.0 - single) * semilocal
 
     def _network(self, name: str, features: list[Array | None]) -> Float[Array, " g"]:
-        # Features computed once and stored: XLA on the CPU would compute them again in each of their uses.
-        x = jnp.stack(jax.lax.optimization_barrier([f for f in features if f is not None])).T
+        x = jnp.stack([f for f in features if f is not None]).T
         d = self.design.network.apply(self.networks[name], x).reshape(x.shape[:-1])
         return d.astype(x.dtype)
 
