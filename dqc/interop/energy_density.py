@@ -159,7 +159,9 @@ def _split(x: Array) -> Parts:
 
 
 def _join(slopes: Parts, spins: int) -> Array:
-    """Derivatives by the parts as one array; by the sum of equal spins as by either of them."""
+    """Derivatives by the parts as one array; by the sum of equal spins the mean of those by either of them,
+    since a functional may read but one."""
     rho, grad, tau = slopes
     rows = [rho[:, None], *([] if grad is None else [grad]), *([] if tau is None else [tau[:, None]])]
-    return jnp.concatenate(rows, 1)[:spins]
+    both = jnp.concatenate(rows, 1)
+    return both if spins == 2 else both.mean(0, keepdims=True)

@@ -2,7 +2,7 @@
 
 With P of one spin, psi_r(g) = sum_q P_rq chi_q(g) and A_rs(g) = int r(r') s(r') / |r' - r_g| dr',
 
-    G_r(g) = sum_s A_rs(g) psi_s(g),    e_x(g) = -1/2 sum_r psi_r(g) G_r(g),    de_x = -sum_pr dP_pr chi_p G_r.
+    G_r(g) = sum_s A_rs(g) psi_s(g),   e_x(g) = -1/2 sum_r psi_r(g) G_r(g),   de_x = -sum_pr dP_pr chi_p G_r.
 """
 
 from __future__ import annotations

@@ -46,9 +46,9 @@ def attach(mf: Any, xc: str | Functional) -> Any:
 
         E_xc = sum_g w_g e(g) + sum_k a_k E_x^HF(omega_k)
 
-    with PySCF's own grid and exact exchange. Local hybrids, which read the exact-exchange energy density, have
-    energies and SCF; what differentiates them raises ``NotImplementedError``. ``mf.xc`` becomes a readable name of the functional; setting
-    it to one of PySCF's names brings that functional back.
+    with PySCF's own grid and exact exchange. Local hybrids, which read the exact-exchange energy density,
+    have their energy and SCF, and ``NotImplementedError`` for what differentiates them. ``mf.xc`` becomes a
+    readable name of the functional; setting it to one of PySCF's names brings that functional back.
 
     Raises ``ValueError`` for other objects (Hartree-Fock, generalised, periodic), for what is not a
     functional, and for functionals beyond PySCF: with two or more range-separation parameters.

@@ -19,7 +19,6 @@ from dqc.types import pytree, static
 MOLECULES = {  # bohr; 2S
     "water": ("O 0 0 0; H 0 1.43 1.1; H 0 -1.43 1.1", 0, 0),
     "OH": ("O 0 0 0; H 0 0.3 1.82", 0, 1),
-    "CN": ("C 0 0 0; N 0.3 0.5 2.13", 0, 1),
     "NH3+": ("N 0 0 0; H 0 1.9 0.1; H 1.65 -0.95 0; H -1.65 -0.95 0", 1, 1),
     "H2+": ("H 0 0 0; H 0 0 2.0", 1, 1),
 }
@@ -70,7 +69,9 @@ def mixed(inner: str, rung: Any) -> Mixed:
     return Mixed(dqc.functional(inner), jnp.asarray(0.4), dqc.Needs(rung, (0.0,), True))
 
 
-def mean_field(name: str, basis: str = "6-31g", level: int = 1, method: Any = None, cart: bool = False) -> Any:
+def mean_field(
+    name: str, basis: str = "6-31g", level: int = 1, method: Any = None, cart: bool = False
+) -> Any:
     atoms, charge, spin = MOLECULES[name]
     mol = gto.M(atom=atoms, basis=basis, charge=charge, spin=spin, unit="bohr", verbose=0, cart=cart)
     mf = (method or (dft.UKS if spin else dft.RKS))(mol)
@@ -95,25 +96,31 @@ def test_energy_is_that_of_our_own_scf(name: str) -> None:
     assert abs(mf.e_tot - mean_field(name).run(xc="pbe0").e_tot) > 1e-3
 
 
-@pytest.mark.parametrize("name", ["water", "NH3+"])
+@pytest.mark.parametrize("name", ["water", "OH"])
 def test_fitted_energy_is_that_of_our_own_scf(name: str) -> None:
     mf = attach(mean_field(name), bent()).density_fit(FITTING).run()
     assert mf.converged
     assert mf.e_tot == pytest.approx(our_energy(mf, bent(), two_electron="df", auxbasis=FITTING), abs=1e-9)
 
 
-@pytest.mark.parametrize(("inner", "rung"), [("lda,vwn", "lda"), ("pbe", "gga")])
-@pytest.mark.parametrize("name", ["water", "NH3+"])
-def test_rungs_and_global_shares(name: str, inner: str, rung: str) -> None:
-    xc = mixed(inner, rung)
-    mf = attach(mean_field(name, "sto-3g"), xc).run()
+def test_a_functional_of_the_user_with_global_exchange_too() -> None:
+    xc = mixed("pbe", "gga")
+    mf = attach(mean_field("NH3+", "sto-3g"), xc).run()
     assert mf.e_tot == pytest.approx(our_energy(mf, xc, two_electron="exact"), abs=1e-9)
 
 
-@pytest.mark.parametrize("fitted", [False, True])
-@pytest.mark.parametrize("name", ["water", "OH"])
-def test_the_matrix_is_the_derivative_of_the_energy(name: str, fitted: bool) -> None:
-    mf = attach(mean_field(name, "sto-3g", 0), mixed("r2scan", "mgga"))
+@pytest.mark.parametrize(
+    ("name", "xc", "fitted"),
+    [
+        ("water", mixed("lda,vwn", "lda"), True),
+        ("OH", mixed("pbe", "gga"), True),
+        ("OH", mixed("r2scan", "mgga"), False),
+        ("water", mixed("r2scan", "mgga"), False),
+        ("water", mixed("r2scan", "mgga"), True),
+    ],
+)
+def test_the_matrix_is_the_derivative_of_the_energy(name: str, xc: Any, fitted: bool) -> None:
+    mf = attach(mean_field(name, "sto-3g", 0), xc)
     mf = mf.density_fit(FITTING) if fitted else mf
     P, rng = mf.get_init_guess(), np.random.default_rng(2)
     along = rng.normal(size=P.shape)
@@ -129,24 +136,24 @@ def test_the_matrix_is_the_derivative_of_the_energy(name: str, fitted: bool) -> 
 @pytest.mark.parametrize("fitted", [False, True])
 def test_all_of_it_is_hartree_fock(cart: bool, fitted: bool) -> None:
     """To the error of the quadrature, with d functions of either kind."""
-    mf = mean_field("water", "6-31g*", 3, cart=cart)
+    mf = mean_field("water", "6-31g*", 2, cart=cart)
     hf = scf.RHF(mf.mol).set(conv_tol=1e-11)
     if fitted:
         mf, hf = mf.density_fit(FITTING), hf.density_fit(FITTING)
     mf = attach(mf, AllOfIt()).run()
-    assert mf.e_tot == pytest.approx(hf.run().e_tot, abs=1e-5)
+    assert mf.e_tot == pytest.approx(hf.run().e_tot, abs=3e-5)
 
 
 def test_restricted_open_shells() -> None:
     """One electron has no self-interaction, in either formalism."""
-    exact = mean_field("H2+", level=3, method=dft.UKS).run(xc="hf").e_tot
+    exact, xc = mean_field("H2+").run(xc="hf").e_tot, bent("0.25*hf + 0.75*r2scan, r2scan")
     for method in (dft.UKS, dft.ROKS):
-        mf = attach(mean_field("H2+", level=3, method=method), bent("0.25*hf + 0.75*r2scan, r2scan")).run()
-        assert mf.e_tot == pytest.approx(exact, abs=1e-6)
+        mf = attach(mean_field("H2+", level=2, method=method), xc).run()
+        assert mf.e_tot == pytest.approx(exact, abs=1e-5)
 
 
 def test_the_parts_of_the_energy_and_the_electrons() -> None:
-    mf = attach(mean_field("NH3+", "sto-3g"), bent()).run()
+    mf = attach(mean_field("OH", "sto-3g"), bent()).run()
     n, exc, _ = mf._numint.nr_uks(mf.mol, mf.grids, mf.xc, mf.make_rdm1())
     np.testing.assert_allclose(n, mf.nelec, atol=1e-3)
     assert exc == pytest.approx(mf.get_veff().exc, abs=1e-11)
@@ -172,7 +179,9 @@ def test_conversions_and_other_functionals_afterwards() -> None:
 
 def test_fitting_takes_the_basis_of_exact_exchange() -> None:
     mf = attach(mean_field("water", "def2-svp"), bent()).density_fit()
-    assert mf.with_df.auxbasis == mean_field("water", "def2-svp").set(xc="pbe0").density_fit().with_df.auxbasis
+    assert (
+        mf.with_df.auxbasis == mean_field("water", "def2-svp").set(xc="pbe0").density_fit().with_df.auxbasis
+    )
 
 
 @pytest.mark.parametrize(
@@ -197,7 +206,9 @@ def test_fitting_takes_the_basis_of_exact_exchange() -> None:
 )
 def test_what_differentiates_them_is_refused(attempt: Any) -> None:
     mf = attach(mean_field("water", "sto-3g", 0), bent()).run()
-    with pytest.raises(NotImplementedError, match="'dqc: neural' is a local hybrid: PySCF has its energy and"):
+    with pytest.raises(
+        NotImplementedError, match="'dqc: neural' is a local hybrid: PySCF has its energy and"
+    ):
         attempt(mf)
 
 
