@@ -105,6 +105,29 @@ def _slope(xc: Functional, x: Array, directions: tuple[Array, ...]) -> Array:
     return jnp.where(live.any(0), function(_split(_filled(x, live))), 0.0)
 
 
+def energy_with_exchange(xc: Functional, x: np.ndarray, exchange: np.ndarray) -> tuple[np.ndarray, ...]:
+    """The energy per volume of at most ``CHUNK`` points and its derivatives by the rows of ``x``, (spin,
+    rows, points), and by the exact-exchange energy density, (spin, points); one spin is the sum of two."""
+    points = x.shape[-1]
+    block, row = np.ones((*x.shape[:-1], CHUNK)), np.zeros((len(exchange), CHUNK))
+    block[..., :points], row[:, :points] = x, exchange
+    return tuple(np.asarray(part)[..., :points] for part in _with_exchange(xc, block, row))
+
+
+@jax.jit
+def _with_exchange(xc: Functional, x: Array, exchange: Array) -> tuple[Array, Array, Array]:
+    live = _live(x)
+    closed, somewhere = x.shape[0] == 1, live.any(0)
+
+    def energy(x: Array, exchange: Array) -> Array:
+        both = jnp.broadcast_to(0.5 * exchange, (2, exchange.shape[1])) if closed else exchange
+        return xc(Features(*_split(x), both, closed_shell=closed))  # type: ignore[arg-type]
+
+    e, pull = jax.vjp(energy, _filled(x, live), jnp.where(live[:, 0], exchange, 0.0))
+    v, v_x = pull(jnp.ones_like(e))
+    return jnp.where(somewhere[0], e, 0.0), jnp.where(somewhere, v, 0.0), jnp.where(somewhere, v_x, 0.0)
+
+
 Parts = tuple[Array, Array | None, Array | None]
 
 
@@ -136,7 +159,9 @@ def _split(x: Array) -> Parts:
 
 
 def _join(slopes: Parts, spins: int) -> Array:
-    """Derivatives by the parts as one array; by the sum of equal spins as by either of them."""
+    """Derivatives by the parts as one array; by the sum of equal spins the mean of those by either of them,
+    since a functional may read but one."""
     rho, grad, tau = slopes
     rows = [rho[:, None], *([] if grad is None else [grad]), *([] if tau is None else [tau[:, None]])]
-    return jnp.concatenate(rows, 1)[:spins]
+    both = jnp.concatenate(rows, 1)
+    return both if spins == 2 else both.mean(0, keepdims=True)

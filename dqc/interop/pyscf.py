@@ -10,8 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from dqc import __version__
 from dqc.interop.energy_density import HIGHEST_ORDER, energy_density
+from dqc.interop.local_hybrid import integrate
 from dqc.xc.files import functional
 from dqc.xc.functional import Functional
 from dqc.xc.libxc import Libxc
@@ -19,6 +22,7 @@ from dqc.xc.literature import Literature
 
 try:
     from pyscf import lib
+    from pyscf.df import df_jk
     from pyscf.df.addons import predefined_auxbasis
     from pyscf.dft import libxc, numint
     from pyscf.scf import hf
@@ -42,12 +46,12 @@ def attach(mf: Any, xc: str | Functional) -> Any:
 
         E_xc = sum_g w_g e(g) + sum_k a_k E_x^HF(omega_k)
 
-    with PySCF's own grid and exact exchange. ``mf.xc`` becomes a readable name of the functional; setting
-    it to one of PySCF's names brings that functional back.
+    with PySCF's own grid and exact exchange. Local hybrids, which read the exact-exchange energy density,
+    have their energy and SCF, and ``NotImplementedError`` for what differentiates them. ``mf.xc`` becomes a
+    readable name of the functional; setting it to one of PySCF's names brings that functional back.
 
     Raises ``ValueError`` for other objects (Hartree-Fock, generalised, periodic), for what is not a
-    functional, and for functionals beyond PySCF: with two or more range-separation parameters, or with
-    the exact-exchange energy density.
+    functional, and for functionals beyond PySCF: with two or more range-separation parameters.
     """
     _check_object(mf)
     name = xc if isinstance(xc, str) else ""
@@ -70,6 +74,29 @@ class NumInt(numint.NumInt):
         self.name = name
         self.functional = xc
         self.libxc = _Library(name, xc)
+        self.fitting: Any = None  # what fits the exact-exchange energy density of the field at work
+
+    def is_local_hybrid(self, xc_code: Any) -> bool:
+        """Whether this is the functional's name, and it reads the exact-exchange energy density."""
+        return self.functional.needs.exchange_density and self.libxc.knows(xc_code)
+
+    def nr_rks(self, mol: Any, grids: Any, xc_code: Any, dms: Any, *args: Any, **options: Any) -> Any:
+        """Electrons, E_xc less what is left to PySCF's exact exchange, and its Kohn-Sham matrix."""
+        if not self.is_local_hybrid(xc_code):
+            return super().nr_rks(mol, grids, xc_code, dms, *args, **options)
+        n, energy, v = self._integrated(mol, grids, np.asarray(dms)[None])
+        return n[0], energy, v[0]
+
+    def nr_uks(self, mol: Any, grids: Any, xc_code: Any, dms: Any, *args: Any, **options: Any) -> Any:
+        """The same of two spins."""
+        if not self.is_local_hybrid(xc_code):
+            return super().nr_uks(mol, grids, xc_code, dms, *args, **options)
+        return self._integrated(mol, grids, np.asarray(dms))
+
+    def _integrated(self, mol: Any, grids: Any, P: np.ndarray) -> tuple[np.ndarray, float, np.ndarray]:
+        if P.ndim != 3 or np.iscomplexobj(P):
+            raise NotImplementedError(f"{self.name!r}, a local hybrid, takes one real density at a time.")
+        return integrate(self, self.functional, mol, grids, P, self.fitting)
 
     def eval_xc_eff(
         self,
@@ -85,6 +112,11 @@ class NumInt(numint.NumInt):
         the energy per volume by density, gradient and tau, with axes as in PySCF; None above ``deriv``."""
         if not self.libxc.knows(xc_code):
             return super().eval_xc_eff(xc_code, rho, deriv, omega, xctype, verbose, spin)
+        if self.functional.needs.exchange_density:
+            raise NotImplementedError(
+                f"{self.name!r} is a local hybrid: PySCF has its energy and SCF, but no gradients, Hessians, "
+                "excitations, stability or second-order SCF."
+            )
         return energy_density(self.functional, rho, deriv, spin)
 
     def rsh_and_hybrid_coeff(self, xc_code: Any, spin: int = 0) -> tuple[float, float, float]:
@@ -169,9 +201,16 @@ class Attached:
     def density_fit(self, auxbasis: Any = None, with_df: Any = None, only_dfj: bool = False) -> Any:
         """The same with fitted densities; the default auxiliary basis follows PySCF's rule."""
         if auxbasis is None and with_df is None:
-            mol, hybrid = self.mol, self._numint.libxc.is_hybrid_xc(self.xc)  # type: ignore[attr-defined]
-            auxbasis = predefined_auxbasis(mol, mol.basis, "HF" if hybrid else "PBE")
+            mol, ni, xc = self.mol, self._numint, self.xc  # type: ignore[attr-defined]
+            exact = ni.libxc.is_hybrid_xc(xc) or ni.is_local_hybrid(xc)
+            auxbasis = predefined_auxbasis(mol, mol.basis, "HF" if exact else "PBE")
         return super().density_fit(auxbasis, with_df, only_dfj)  # type: ignore[misc]
+
+    def get_veff(self, *args: Any, **options: Any) -> Any:
+        """PySCF's; where exact exchange is fitted, so is its energy density."""
+        fitted = isinstance(self, df_jk._DFHF) and not self.only_dfj
+        with lib.temporary_env(self._numint, fitting=self.with_df if fitted else None):  # type: ignore
+            return super().get_veff(*args, **options)  # type: ignore[misc]
 
     def to_gks(self, xc: Any = None) -> Any:
         """Refused: a generalised object has non-collinear densities."""
@@ -201,11 +240,6 @@ def _check_functional(xc: Any) -> None:
         raise ValueError(
             f"{xc!r} is not a functional: a name such as 'pbe', or an object with needs, exchange() and "
             "a call of the features, is expected."
-        )
-    if xc.needs.exchange_density:
-        raise ValueError(
-            "This functional reads the exact-exchange energy density, which PySCF does not have on its grid: "
-            "use dqc.scf."
         )
     omegas = sorted(omega for omega in xc.needs.omegas if omega)
     if len(omegas) > 1:

@@ -106,6 +106,20 @@ class CsPhysics:
         return self.inner(features)
 
 
+@pytree
+class OneOfTwo:
+    """Uniform exchange, of equal spins by the first alone."""
+
+    needs: Any = static(default=dqc.Needs("lda"))
+
+    def exchange(self) -> dict[float, Array]:
+        return {}
+
+    def __call__(self, features: dqc.Features) -> Array:
+        e = -1.5 * (3.0 / (4.0 * np.pi)) ** (1 / 3) * features.rho ** (4 / 3)
+        return 2.0 * e[0] if features.closed_shell else e.sum(0)
+
+
 # Energies
 
 
@@ -175,6 +189,13 @@ def test_derivatives_are_libxcs(xc: str, rows: int, order: int, spin: int) -> No
     for a, b in zip(ours[: order + 1], theirs, strict=False):
         assert a.shape == b.shape
         assert np.abs(a - b).max() < 1e-8 * np.abs(b).max()
+
+
+def test_of_equal_spins_a_functional_may_read_one() -> None:
+    rho = points(50, 1).sum(0)
+    theirs = numint.NumInt().eval_xc_eff("lda,", rho, deriv=3, spin=0)
+    for a, b in zip(energy_density(OneOfTwo(), rho, 3, 0), theirs, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-10)
 
 
 def test_points_are_taken_in_chunks_of_one_size() -> None:
@@ -386,9 +407,6 @@ def test_functionals_beyond_pyscf_are_refused() -> None:
     two = dqc.functional("camb3lyp") + dqc.functional("lc_wpbe")
     with pytest.raises(ValueError, match=r"one omega, and this functional has 0\.33, 0\.4: use dqc\.scf"):
         attach(mean_field("HF"), two)
-    local = CsPhysics(dqc.functional("pbe"), dqc.Needs("gga", (), True))
-    with pytest.raises(ValueError, match="reads the exact-exchange energy density"):
-        attach(mean_field("HF"), local)
 
 
 def test_what_cannot_be_done_says_so() -> None:
