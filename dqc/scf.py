@@ -167,6 +167,8 @@ def _prepare(
 def check_needs(system: System, xc: Functional) -> None:
     """Raise ``ValueError`` where a system lacks an array that a functional needs."""
     remedy = "; build the system with xc= this functional."
+    if xc.needs.exchange_density and xc.needs.rung == "none":
+        raise ValueError("A functional of the exact-exchange energy density needs a grid: its rung is 'lda'.")
     if xc.needs.rung != "none" and system.grid is None:
         raise ValueError("The functional has a semilocal part and the system has no grid" + remedy)
     blocks = system.grid.blocks if system.grid else ()

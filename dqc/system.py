@@ -108,13 +108,15 @@ def _with_potentials(system: System, mole: Any, auxiliary: Any) -> System:
     points = sum(b.weights.size for grid in (system.grid, system.coarse) if grid for b in grid.blocks)
     _check_memory(8 * width * points, "potentials on the grid of a local hybrid", "a smaller grid or basis")
 
+    root = None if auxiliary is None else libcint.inverse_root(libcint.metric(auxiliary))
+
     def held(grid: Grid | None) -> Grid | None:
         if grid is None:
             return None
         blocks = []
         for b in grid.blocks:
             at = system.coords[np.asarray(b.atom)] + np.asarray(b.offset)
-            rows = [libcint.potentials(mole, auxiliary, chunk) for chunk in at]
+            rows = [libcint.potentials(mole, auxiliary, root, chunk) for chunk in at]
             blocks.append(replace(b, potential=np.stack(rows)))
         return replace(grid, blocks=tuple(blocks))
 

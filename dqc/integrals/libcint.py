@@ -80,19 +80,19 @@ def four_index(mole: Any, omega: float = 0.0) -> np.ndarray:
         return mole.intor("int2e", aosym="s4")
 
 
-def potentials(mole: Any, auxiliary: Any, points: np.ndarray) -> np.ndarray:
+def potentials(mole: Any, auxiliary: Any, root: np.ndarray | None, points: np.ndarray) -> np.ndarray:
     """Coulomb potentials at points (g, x), to go with :meth:`dqc.integrals.coulomb.Repulsion.mixed`.
 
-    With an auxiliary basis U_P(g) = (M^(-1/2) V)_P(g), V_Q(g) = int Q(r) / |r - r_g| dr, shape (g, P);
-    without one those of all products of AOs, shape (g, pq).
+    With an auxiliary basis and ``root``, the W of its :func:`inverse_root`, U_P(g) = sum_Q W_PQ V_Q(g),
+    V_Q(g) = int Q(r) / |r - r_g| dr, shape (g, P); without them those of all products of AOs, shape (g, pq).
     """
     from pyscf import gto
 
-    if auxiliary is None:
+    if root is None:
         p, q = np.tril_indices(mole.nao)
         return mole.intor("int1e_grids", hermi=1, grids=points)[:, p, q]
     charges = gto.fakemol_for_charges(points)
-    return gto.mole.intor_cross("int2c2e", charges, auxiliary) @ inverse_root(metric(auxiliary)).T
+    return gto.mole.intor_cross("int2c2e", charges, auxiliary) @ root.T
 
 
 def atomic_potential(mole: Any) -> np.ndarray:

@@ -164,14 +164,13 @@ class Neural(Algebra):
         return d.astype(x.dtype)
 
     def _gradients(self, v: Channel | Total) -> tuple[Array | None, Array | None]:
-        """s^2/(4 + s^2) and (alpha - 1)/(alpha + 1), both within [-1, 1]; None below their rung."""
+        """s^2/(4 + s^2) and 2 beta - 1, within [-1, 1] and 0 at the uniform gas; None below their rung."""
         if self.design.rung == "lda":
             return None, None
         u = v.s2 / (4.0 + v.s2)
         if self.design.rung == "gga":
             return u, None
-        alpha = _alpha(v)
-        return u, (alpha - 1.0) / (1.0 + jnp.maximum(alpha, -0.5))
+        return u, 2.0 * _beta(v) - 1.0
 
     def _slack(self, u: Array | None, a: Array | None) -> Array | float:
         """k: zero at the uniform gas to as high an order in the gradients as the constraints ask."""
@@ -182,11 +181,10 @@ class Neural(Algebra):
         return 1.0
 
     def _bound(self, c: Channel) -> Array | float:
-        """The largest F_x: 1.804, falling to 1.174 where alpha is 0."""
+        """The largest F_x: 1.804, falling to 1.174 where beta is 0."""
         if "two_electron_bound" not in self.design.constraints:
             return LIEB_OXFORD
-        alpha2 = _alpha(c) ** 2
-        return TWO_ELECTRON + (LIEB_OXFORD - TWO_ELECTRON) * alpha2 / (1.0 + alpha2)
+        return TWO_ELECTRON + (LIEB_OXFORD - TWO_ELECTRON) * _beta(c)
 
 
 def bend(F: Any, d: Array, bound: Any) -> Array:
@@ -195,10 +193,14 @@ def bend(F: Any, d: Array, bound: Any) -> Array:
     return F * m / (1.0 + (m - 1.0) * (F / bound))
 
 
-def _alpha(v: Channel | Total) -> Float[Array, " g"]:
-    """alpha = (tau - tau_W)/tau_unif; of a channel that of the density 2 n_s."""
+def _beta(v: Channel | Total) -> Float[Array, " g"]:
+    """beta = (tau - tau_W)/(tau + tau_unif), 0 in a single orbital and 1/2 in the uniform gas.
+
+    Like alpha, it tells kinds of bonds apart, but its derivative by tau stays bounded in the tail of a
+    density (doi:10.1103/PhysRevB.99.041119); of a channel it is that of the density 2 n_s.
+    """
     uniform = 1.0 if isinstance(v, Channel) or v.closed else alpha_uniform(v)
-    return (v.T - 5.0 / 3.0 * v.s2) / uniform
+    return (v.T - 5.0 / 3.0 * v.s2) / (v.T + uniform)
 
 
 def _zeta2(t: Total) -> Float[Array, " g"]:
