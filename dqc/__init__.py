@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from dqc.system import build as build
     from dqc.types import pytree as pytree
     from dqc.types import static as static
+    from dqc.xc.algebra import Algebra as Algebra
     from dqc.xc.features import Features as Features
     from dqc.xc.files import functional as functional
     from dqc.xc.functional import Functional as Functional
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
 
 # Where each public name lives; a name and its home appear here and, for editors, in the imports above.
 _HOME = {
+    "Algebra": "dqc.xc.algebra",
     "Features": "dqc.xc.features",
     "Functional": "dqc.xc.functional",
     "Molecule": "dqc.molecule",

@@ -115,15 +115,16 @@ def described(xc: Functional) -> dict[str, Any]:
 
 
 def _neural(xc: Neural) -> dict[str, Any]:
-    design, network = xc.design, xc.design.network
-    built = isinstance(network, Perceptron)
+    design, modules = xc.design, dict(xc.design.modules)
+    network = next(iter(modules.values()))
+    built = all(isinstance(module, Perceptron) for module in modules.values())
     return {
         "kind": "neural",
         "parent": design.parent,
         "rung": "local_hybrid" if design.local else design.rung,
         "constraints": sorted(design.constraints),
         "parts": list(xc.parts),
-        "network": type(network).__name__,
+        "network": {name: type(module).__name__ for name, module in modules.items()},
         **({"hidden": list(network.hidden), "precision": network.precision} if built else {}),  # type: ignore
     }
 
@@ -146,7 +147,7 @@ def rebuilt(description: dict[str, Any], path: Path) -> Functional:
         return Scaled(rebuilt(description["functional"], path), factor, description["constant"])
     if kind == "sum":
         return Sum(tuple(rebuilt(part, path) for part in description["parts"]))
-    made = description.get("class") or f"a network {description['network']} of its own"
+    made = description.get("class") or f"networks of its own, {description['network']}"
     raise ValueError(
         f"{path} holds a functional with {made}, which only its author's program can build: "
         "give one like it, dqc.functional(path, like=...)"

@@ -20,7 +20,7 @@ fraction ``a`` of the parent. Local hybrids: doi:10.1063/1.1528936.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -51,12 +51,7 @@ class Design(NamedTuple):
     rung: Rung
     local: bool
     constraints: frozenset[str]
-    network: NetworkLike
-
-    def kernels(self, exchange: bool) -> list[Term]:
-        """The parent's terms for the grid: those of exchange, or those of correlation."""
-        terms = (t for t in self.recipe.terms if isinstance(t.kernel, str))
-        return [t for t in terms if KERNELS[t.kernel].exchange == exchange]  # type: ignore[index]
+    modules: tuple[tuple[str, NetworkLike], ...]  # by the names of ``Neural.networks``
 
     @property
     def omegas(self) -> tuple[float, ...]:
@@ -110,7 +105,7 @@ class Neural(Algebra):
 
     def _exchange(self, c: Channel, t: Total) -> Float[Array, " g"]:
         """Semilocal exchange of one spin channel; under a local hybrid as if it were all of exchange."""
-        terms, mixing = self.design.kernels(exchange=True), dict(self.design.recipe.mixing)
+        terms, mixing = _terms(self.design.recipe, exchange=True), dict(self.design.recipe.mixing)
         share = sum(term.weight(mixing | self._fractions()) for term in terms)
         e = sum((self._weighed(term, c) for term in terms), jnp.zeros_like(c.c))
         if self.design.local:
@@ -132,7 +127,10 @@ class Neural(Algebra):
 
     def _correlation(self, v: Variables) -> Float[Array, " g"]:
         t = v.total
-        e = sum((self._weighed(term, v) for term in self.design.kernels(exchange=False)), jnp.zeros_like(t.c))
+        e = sum(
+            (self._weighed(term, v) for term in _terms(self.design.recipe, exchange=False)),
+            jnp.zeros_like(t.c),
+        )
         if "correlation" not in self.networks:
             return e
         u, a = self._gradients(t)
@@ -160,7 +158,7 @@ class Neural(Algebra):
 
     def _network(self, name: str, features: list[Array | None]) -> Float[Array, " g"]:
         x = jnp.stack([f for f in features if f is not None]).T
-        d = self.design.network.apply(self.networks[name], x).reshape(x.shape[:-1])
+        d = dict(self.design.modules)[name].apply(self.networks[name], x).reshape(x.shape[:-1])
         return d.astype(x.dtype)
 
     def _gradients(self, v: Channel | Total) -> tuple[Array | None, Array | None]:
@@ -232,9 +230,11 @@ def neural(
     point by point. ``constraints`` names the exact conditions to build in (:mod:`dqc.xc.by_construction`),
     ``"recommended"`` all that the rung admits and the parent meets; ``()`` none. ``hidden`` are the
     widths of the networks' layers, ``precision`` their arithmetic. ``network`` is a Flax module (or
-    anything with ``init`` and ``apply``) from features (g, f) to numbers (g,) to be used instead; where it
-    starts at zero the functional starts as its parent. Raises ``ValueError`` for a parent that is not
-    written in this package, a rung below the parent's, and a constraint that cannot be built in.
+    anything with ``init`` and ``apply``) from features (g, f) to numbers (g,) to be used instead, or a
+    dictionary of them by ``"exchange"``, ``"correlation"`` and, in local hybrids, ``"local"``, which read
+    different numbers of features; where it starts at zero the functional starts as its parent. Raises
+    ``ValueError`` for a parent that is not written in this package, a rung below the parent's, and a
+    constraint that cannot be built in.
     """
     recipe = resolve(parent)
     if recipe is None:
@@ -242,20 +242,20 @@ def neural(
             f"the parent {parent!r} of a neural functional must be made of functionals written in dqc: "
             f"{', '.join(known_names())}"
         )
-    own, local = Literature({}, recipe).needs, rung == "local_hybrid"
-    taken = _rung(parent, recipe, own, rung)
-    sides = [Design(parent, recipe, taken, local, frozenset(), None).kernels(x) for x in (True, False)]
-    exchange, correlation = (tuple(str(t.kernel) for t in side) for side in sides)
+    local = rung == "local_hybrid"
+    taken = _rung(parent, Literature({}, recipe).needs, rung)
+    sides = (_terms(recipe, exchange) for exchange in (True, False))
+    exchange, correlation = (tuple(str(term.kernel) for term in side) for side in sides)
     held = checked(constraints, taken, _exact_kind(recipe, local), exchange, correlation)
     if taken == "lda" and "uniform_gas" in held:
         raise ValueError("'uniform_gas' leaves nothing to learn on the lda rung: leave it out.")
-    network = Perceptron(tuple(hidden), precision) if network is None else adapted(network)
-    design = Design(parent, recipe, taken, local, held, network)
-    sizes = _inputs(design, bool(exchange), bool(correlation))
+    sizes = _inputs(taken, local, held, bool(exchange), bool(correlation))
+    modules = _modules(sizes, Perceptron(tuple(hidden), precision) if network is None else network)
+    design = Design(parent, recipe, taken, local, held, tuple(modules.items()))
     keys = jax.random.split(jax.random.key(seed), 3)
     dtype = jnp.dtype(precision)
     networks = {
-        name: network.init(key, jnp.zeros((1, size), dtype))
+        name: modules[name].init(key, jnp.zeros((1, size), dtype))
         for key, (name, size) in zip(keys, sizes.items(), strict=False)
     }
     fractions = {n for t in recipe.terms if not isinstance(t.kernel, str) for n, _ in t.weight.slopes}
@@ -263,7 +263,21 @@ def neural(
     return Neural(networks, mixing, design)
 
 
-def _rung(parent: str, recipe: Recipe, own: Needs, asked: str | None) -> Rung:
+def _terms(recipe: Recipe, exchange: bool) -> list[Term]:
+    """The terms for the grid: those of exchange, or those of correlation."""
+    terms = (t for t in recipe.terms if isinstance(t.kernel, str))
+    return [t for t in terms if KERNELS[t.kernel].exchange == exchange]  # type: ignore[index]
+
+
+def _modules(sizes: dict[str, int], network: Any) -> dict[str, NetworkLike]:
+    """A network for each part that has one."""
+    given = network if isinstance(network, Mapping) else dict.fromkeys(sizes, network)
+    if set(given) != set(sizes):
+        raise ValueError(f"network= has {', '.join(given)}; this functional wants {', '.join(sizes)}")
+    return {name: adapted(given[name]) for name in sizes}
+
+
+def _rung(parent: str, own: Needs, asked: str | None) -> Rung:
     """The semilocal rung of the functional asked for."""
     if asked is None:
         return own.rung
@@ -293,11 +307,13 @@ def _exact_kind(recipe: Recipe, local: bool) -> str | None:
     return "range_separated" if whole else "hybrid"
 
 
-def _inputs(design: Design, exchange: bool, correlation: bool) -> dict[str, int]:
+def _inputs(
+    rung: Rung, local: bool, constraints: frozenset[str], exchange: bool, correlation: bool
+) -> dict[str, int]:
     """The networks there are, and how many features each of them reads."""
-    gradients = RUNGS.index(design.rung) - 1
-    free = {"uniform_scaling", "spin_scaling"} - design.constraints
+    gradients = RUNGS.index(rung) - 1
+    free = {"uniform_scaling", "spin_scaling"} - constraints
     sizes = {"exchange": gradients + len(free)} if exchange else {}
     sizes |= {"correlation": gradients + 2} if correlation else {}
-    sizes |= {"local": gradients + ("spin_scaling" in free)} if design.local else {}
+    sizes |= {"local": gradients + ("spin_scaling" in free)} if local else {}
     return {name: size for name, size in sizes.items() if size}

@@ -240,7 +240,8 @@ def test_networks_of_your_own():
     x = features()
     linen = neural("pbe", network=Linen())
     other = neural("lda,pw_mod", network=Nnx(2))
-    for xc, parent in ((linen, "pbe"), (other, "lda,pw_mod")):
+    both = neural("pbe", network={"exchange": Nnx(1), "correlation": Nnx(3)})
+    for xc, parent in ((linen, "pbe"), (other, "lda,pw_mod"), (both, "pbe")):
         slope = jax.jit(jax.grad(lambda xc: xc(x).sum()))(xc)
         assert jax.tree.structure(slope) == jax.tree.structure(xc)
         assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(slope))
@@ -263,6 +264,7 @@ def test_networks_of_your_own():
         ({"parent": "pbe0", "constraints": ("long_range_exchange",)}, "it is 'range_separated'"),
         ({"parent": "blyp", "constraints": ("correlation_sign",)}, "gga_c_lyp; it does for lda_c_pw"),
         ({"parent": "pbe", "network": 3}, "a network is a Flax module"),
+        ({"parent": "pbe", "network": {"exchange": Linen()}}, "wants exchange, correlation"),
     ],
 )  # fmt: skip
 def test_what_cannot_be(options, sentence):
