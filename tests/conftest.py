@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -17,10 +18,24 @@ import jaxtyping
 # From here on, a signature of dqc that states a shape or a type is a check: beartype reads it.
 jaxtyping.install_import_hook("dqc", "beartype.beartype")
 
+import jax  # noqa: E402  (after the threads)
+
 import dqc.cache  # noqa: E402  (after the hook)
 import dqc.types  # noqa: E402  (64-bit mode)
 
 dqc.cache.enable()
+
+MOST_MAPS = 40_000
+
+
+@pytest.fixture(autouse=True)
+def room_for_programs() -> Iterator[None]:
+    """Compiled programs are given up before they are too many: each is mapped into memory in pieces, and a
+    process may have some 65 thousand of those."""
+    yield
+    maps = Path("/proc/self/maps")
+    if maps.exists() and maps.read_bytes().count(b"\n") > MOST_MAPS:
+        jax.clear_caches()
 
 
 @pytest.fixture

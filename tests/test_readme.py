@@ -58,7 +58,8 @@ def test_every_option_named_is_there() -> None:
         told += subprocess.run(
             [*script, command, "--help"], capture_output=True, text=True, timeout=60
         ).stdout
-    script = [sys.executable, str(ROOT / "benchmarks" / "gradient.py")]
-    told += subprocess.run([*script, "--help"], capture_output=True, text=True, timeout=60).stdout
+    for benchmark in ("energy", "functional", "gradient"):
+        script = [sys.executable, str(ROOT / "benchmarks" / f"{benchmark}.py")]
+        told += subprocess.run([*script, "--help"], capture_output=True, text=True, timeout=60).stdout
     for option in set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", TEXT)) - {"--help"}:
         assert option in told, option
