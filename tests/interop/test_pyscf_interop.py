@@ -35,8 +35,8 @@ def mean_field(name: str, xc: str = "lda,vwn", basis: str = "6-31g", level: int 
     mol = molecule(name, basis)
     mf = (dft.UKS if mol.spin else dft.RKS)(mol, xc=xc)
     mf.grids.level = 3 if name == "OH" else level
-    # PySCF compares the memory of the whole process, other tests' programs too, and goes another way when it is
-    # short, on which an object that was fitted before fails.
+    # PySCF looks at the memory of the whole process, other tests' programs too, and goes another way when it
+    # is short, on which an object that was fitted before fails.
     return mf.set(conv_tol=1e-11, conv_tol_grad=1e-6, max_memory=64_000)
 
 

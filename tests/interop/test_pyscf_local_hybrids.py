@@ -75,8 +75,8 @@ def mean_field(
     mol = gto.M(atom=atoms, basis=basis, charge=charge, spin=spin, unit="bohr", verbose=0, cart=cart)
     mf = (method or (dft.UKS if spin else dft.RKS))(mol)
     mf.grids.level = level
-    # PySCF compares the memory of the whole process, other tests' programs too, and goes another way when it is
-    # short, on which an object that was fitted before fails.
+    # PySCF looks at the memory of the whole process, other tests' programs too, and goes another way when it
+    # is short, on which an object that was fitted before fails.
     return mf.set(conv_tol=1e-11, conv_tol_grad=1e-6, max_cycle=100, max_memory=64_000)
 
 
