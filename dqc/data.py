@@ -18,6 +18,7 @@ import numpy as np
 from dqc.constants import ANGSTROM, HARTREE_IN_KCAL_PER_MOL
 from dqc.molecule import Molecule
 from dqc.names import nearest
+from dqc.paths import existing
 
 FORMAT = "xcref-1"
 _UNITS = {"hartree": 1.0, "kcal/mol": 1.0 / HARTREE_IN_KCAL_PER_MOL}
@@ -57,10 +58,7 @@ def read_reactions(path: str | Path) -> Reactions:
     molecule that cannot be (its charge, spin or atoms), and a reaction that names an unknown one, has not as
     many coefficients as molecules, or whose value is no finite number.
     """
-    path = Path(path)
-    if not path.is_file():
-        near = (entry.name for entry in path.parent.iterdir()) if path.parent.is_dir() else ()
-        raise FileNotFoundError(f"no file {path}{nearest(path.name, near)}")
+    path = existing(path)
     try:
         record = json.loads(path.read_text())
     except json.JSONDecodeError as error:

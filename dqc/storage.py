@@ -20,8 +20,7 @@ from dqc.basis import Shells
 from dqc.grid import Block, Grid
 from dqc.integrals.coulomb import Exact, Fitted
 from dqc.integrals.source import Source
-from dqc.names import nearest
-from dqc.replacing import replacing
+from dqc.paths import existing, replacing
 from dqc.system import System, ao_bytes, memory_bytes, store_ao, strip_ao
 from dqc.xc import files
 from dqc.xc.functional import Functional
@@ -60,11 +59,7 @@ def load(path: str | Path, ao: Literal["auto", "stored", "recomputed"] = "auto")
     """
     if ao not in ("auto", "stored", "recomputed"):
         raise ValueError(f"ao={ao!r} is not one of 'auto', 'stored', 'recomputed'")
-    path = Path(path)
-    if not path.is_file():
-        names = (entry.name for entry in path.parent.iterdir()) if path.parent.is_dir() else ()
-        raise FileNotFoundError(f"no file {path}{nearest(path.name, names)}")
-    system = _read(path)
+    system = _read(existing(path))
     if ao == "stored" or (ao == "auto" and ao_bytes(system) < memory_bytes() / 4):
         return store_ao(system)
     return system

@@ -22,7 +22,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "tree",
         "derivatives",
         "minres",
-        "replacing",
+        "paths",
     ),  # 0 arrays, units, linear algebra, padding
     ("xyz", "molecule", "basis", "grid"),  # 1 what is computed: host-side molecule, shells, grid points
     ("integrals", "xc"),  # 2 two wings that do not know each other

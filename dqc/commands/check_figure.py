@@ -14,6 +14,7 @@ from dqc.xc.box import Points
 from dqc.xc.constraints import CONDITIONS
 from dqc.xc.enhancement import enhancement
 from dqc.xc.functional import Functional
+from dqc.xc.pointwise import LOCAL_BOUND, TWO_ELECTRON_BOUND
 
 try:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -56,9 +57,10 @@ def _exchange(ax: Any, xc: Functional) -> None:
     s = np.linspace(0.0, 5.0, 201)
     for alpha in (0.0, 1.0, 5.0) if xc.needs.rung == "mgga" else (1.0,):
         ax.plot(s, enhancement(xc).f_x(_points(1.0, s, 0.0, alpha)), label=rf"$\alpha$ = {alpha:g}")
-    ax.axhline(1.804, color="0.6", lw=0.8, ls="--")
-    ax.axhline(1.174, color="0.6", lw=0.8, ls=":")
-    ax.set(xlabel="$s$", ylabel="$F_x$", title="exchange; bounds 1.804 and 1.174", xlim=(0, 5))
+    ax.axhline(LOCAL_BOUND, color="0.6", lw=0.8, ls="--")
+    ax.axhline(TWO_ELECTRON_BOUND, color="0.6", lw=0.8, ls=":")
+    title = f"exchange; bounds {LOCAL_BOUND} and {TWO_ELECTRON_BOUND}"
+    ax.set(xlabel="$s$", ylabel="$F_x$", title=title, xlim=(0, 5))
     if xc.needs.rung == "mgga":
         ax.legend(frameon=False)
 

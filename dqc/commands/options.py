@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dqc.molecule import Molecule
-from dqc.replacing import replacing
+from dqc.paths import replacing
 from dqc.system import System
 
 _BUILD = ("basis", "grid", "two_electron", "auxbasis", "ao")

@@ -44,12 +44,20 @@ def _fields(options: tuple, system: System, xc: Functional, occupations: Float[A
     return jax.lax.map(lambda f: scf(system, xc, f, **dict(options)), occupations)
 
 
-def _between(
-    fewer: Float[Array, "s i"], more: Float[Array, "s i"], shares: Any
-) -> tuple[Float[Array, " q"], Float[Array, "q s i"]]:
-    w = jnp.asarray(shares, float)
+def _on_line(
+    system: System,
+    xc: Functional,
+    fewer: Float[Array, "s i"],
+    more: Float[Array, "s i"],
+    shares: tuple[float, ...],
+    options: dict[str, Any],
+) -> tuple[Float[Array, " q"], Float[Array, "s i"], Solution, Array]:
+    """Shares w with both ends, more - fewer, their fields, and which of those between can be judged."""
+    w = jnp.asarray((0.0, *shares, 1.0), float)
     fewer, more = jnp.asarray(fewer, float), jnp.asarray(more, float)
-    return w, (1.0 - w)[:, None, None] * fewer + w[:, None, None] * more
+    found = fields(system, xc, (1.0 - w)[:, None, None] * fewer + w[:, None, None] * more, **options)
+    ends = found.converged[0] & found.converged[-1]
+    return w, more - fewer, found, found.converged[1:-1] & ends
 
 
 def fractional_charge(
@@ -61,11 +69,8 @@ def fractional_charge(
     **options: Any,
 ) -> Deviations:
     """E(w) - (1 - w) E(0) - w E(1) of self-consistent fields with occupations (1 - w) fewer + w more."""
-    w, f = _between(fewer, more, (0.0, *shares, 1.0))
-    found = fields(system, xc, f, **options)
-    E, ends = found.energy, found.converged[0] & found.converged[-1]
-    error = E - (1.0 - w) * E[0] - w * E[-1]
-    return Deviations(error[1:-1], found.converged[1:-1] & ends)
+    w, _, found, converged = _on_line(system, xc, fewer, more, shares, options)
+    return Deviations(_bend(w, found.energy)[1:-1], converged)
 
 
 def fractional_charge_at(
@@ -82,7 +87,7 @@ def fractional_charge_at(
 
     w = jnp.asarray((0.0, *shares, 1.0), float)
     E = jax.lax.map(energy, w)
-    error = (E - (1.0 - w) * E[0] - w * E[-1])[1:-1]
+    error = _bend(w, E)[1:-1]
     return Deviations(error, jnp.broadcast_to(fewer.converged & more.converged, error.shape))
 
 
@@ -98,11 +103,9 @@ def janak(
 
     Janak (1978), doi:10.1103/PhysRevB.18.7165.
     """
-    _, f = _between(fewer, more, (0.0, *shares, 1.0))
-    found = fields(system, xc, f, **options)
-    slope = _frontier(found, f[-1] - f[0])
-    error = slope - (found.energy[-1] - found.energy[0])
-    return Deviations(error[1:-1], found.converged[1:-1] & found.converged[0] & found.converged[-1])
+    _, change, found, converged = _on_line(system, xc, fewer, more, shares, options)
+    error = _frontier(found, change) - (found.energy[-1] - found.energy[0])
+    return Deviations(error[1:-1], converged)
 
 
 def ionization_potential(
@@ -123,6 +126,11 @@ def ionization_potential(
     change = jnp.asarray(neutral, float) - jnp.asarray(cation, float)
     I = found.energy[-1] - found.energy[0] if reference is None else jnp.asarray(reference, float)
     return Deviations((_frontier(found, change)[0] + I)[None], found.converged.all()[None])
+
+
+def _bend(w: Float[Array, " q"], E: Float[Array, " q"]) -> Float[Array, " q"]:
+    """E(w) less the line between its ends."""
+    return E - (1.0 - w) * E[0] - w * E[-1]
 
 
 def _frontier(found: Solution, change: Float[Array, "s i"]) -> Float[Array, " q"]:

@@ -17,8 +17,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from dqc.names import nearest
-from dqc.replacing import replacing
+from dqc.paths import existing, replacing
 from dqc.types import replace
 from dqc.xc import names
 from dqc.xc.algebra import Scaled, Sum
@@ -170,11 +169,8 @@ def _weights(xc: Functional) -> dict[str, np.ndarray]:
 
 def _contents(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
     """The header and the arrays of a file, once it is known to be a functional's."""
-    if not path.is_file():
-        near = (entry.name for entry in path.parent.iterdir()) if path.parent.is_dir() else ()
-        raise FileNotFoundError(f"no file {path}{nearest(path.name, near)}")
     try:
-        with safe_open(path, framework="numpy") as file:
+        with safe_open(existing(path), framework="numpy") as file:
             header = file.metadata() or {}
             if header.get("format") != FORMAT:
                 raise ValueError(f"{path} holds no functional: write one with dqc.save(xc, path)")

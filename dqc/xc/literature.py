@@ -74,6 +74,11 @@ class Term(NamedTuple):
     weight: Affine = Affine()
     fixed: tuple[tuple[str, float], ...] = ()  # constants that differ from the kernel's own
 
+    @property
+    def exchange(self) -> bool:
+        """Whether it is exchange, exact or not, and no correlation."""
+        return KERNELS[self.kernel].exchange if isinstance(self.kernel, str) else True
+
 
 class Recipe(NamedTuple):
     """What a name stands for: terms, and the mixing parameters in their coefficients."""

@@ -36,10 +36,10 @@ from dqc.xc.lda import uniform_exchange
 from dqc.xc.literature import KERNELS, Literature, Recipe, Term
 from dqc.xc.names import known_names, resolve
 from dqc.xc.networks import NetworkLike, Perceptron, adapted, squareplus
+from dqc.xc.pointwise import LOCAL_BOUND, TWO_ELECTRON_BOUND
 from dqc.xc.scan import alpha_uniform
 from dqc.xc.variables import RS, TWO_CBRT, Channel, Total, Variables, variables, zeta2
 
-LIEB_OXFORD, TWO_ELECTRON = 1.804, 1.174
 PARTS = ("exchange", "correlation")
 
 
@@ -181,8 +181,8 @@ class Neural(Algebra):
     def _bound(self, c: Channel) -> Array | float:
         """The largest F_x: 1.804, falling to 1.174 where beta is 0."""
         if "two_electron_bound" not in self.design.constraints:
-            return LIEB_OXFORD
-        return TWO_ELECTRON + (LIEB_OXFORD - TWO_ELECTRON) * _beta(c)
+            return LOCAL_BOUND
+        return TWO_ELECTRON_BOUND + (LOCAL_BOUND - TWO_ELECTRON_BOUND) * _beta(c)
 
 
 def bend(F: Any, d: Array, bound: Any) -> Array:
@@ -265,8 +265,7 @@ def neural(
 
 def _terms(recipe: Recipe, exchange: bool) -> list[Term]:
     """The terms for the grid: those of exchange, or those of correlation."""
-    terms = (t for t in recipe.terms if isinstance(t.kernel, str))
-    return [t for t in terms if KERNELS[t.kernel].exchange == exchange]  # type: ignore[index]
+    return [t for t in recipe.terms if isinstance(t.kernel, str) and t.exchange == exchange]
 
 
 def _modules(sizes: dict[str, int], network: Any) -> dict[str, NetworkLike]:

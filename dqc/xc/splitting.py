@@ -11,7 +11,7 @@ from dqc.types import pytree
 from dqc.xc.algebra import Algebra, Scaled, Sum
 from dqc.xc.features import Features
 from dqc.xc.functional import Functional, Needs
-from dqc.xc.literature import KERNELS, Literature, Term
+from dqc.xc.literature import Literature
 from dqc.xc.variables import RS, floor
 
 HIGH_DENSITY = 1e-8  # r_s at which correlation is negligible beside exchange: F_c is about r_s
@@ -43,11 +43,8 @@ def split(xc: Functional) -> tuple[Functional, Functional]:
 
 
 def _of_recipe(xc: Literature, exchange: bool) -> Literature:
-    def wanted(term: Term) -> bool:
-        kernel = term.kernel
-        return (KERNELS[kernel].exchange if isinstance(kernel, str) else True) == exchange
-
-    return Literature(xc.trained, xc.recipe._replace(terms=tuple(filter(wanted, xc.recipe.terms))))
+    terms = tuple(term for term in xc.recipe.terms if term.exchange == exchange)
+    return Literature(xc.trained, xc.recipe._replace(terms=terms))
 
 
 @pytree
