@@ -64,3 +64,10 @@ MASSES: dict[str, float] = dict(zip(SYMBOLS, _MASSES, strict=True))
 """Standard atomic weights in dalton: J. Meija et al., Pure Appl. Chem. 88, 265 (2016),
 doi:10.1515/pac-2015-0305 (conventional value where an interval is given; the longest-lived isotope's
 mass where no standard weight exists)."""
+
+ATOMIC_SPINS: dict[str, int] = {
+    symbol: int(digit)
+    for symbol, digit in zip(SYMBOLS, "101012321010123210101236543210123210101256543010123210", strict=False)
+}
+"""Unpaired electrons (2S) of the neutral atom's ground state, hydrogen to xenon: A. Kramida et al., NIST
+Atomic Spectra Database, doi:10.18434/T4W30F."""

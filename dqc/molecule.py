@@ -88,7 +88,9 @@ class Molecule:
             charge = atoms.info.get("charge", _rounded(atoms.get_initial_charges().sum()))
         if spin is None:
             spin = atoms.info.get("spin", abs(_rounded(moments.sum())) if moments.any() else None)
-        return cls(atoms.get_chemical_symbols(), atoms.get_positions() * ANGSTROM, charge, spin)
+        spin = None if spin is None else _integer("spin", spin)  # ASE reads NumPy's integers
+        positions = atoms.get_positions() * ANGSTROM
+        return cls(atoms.get_chemical_symbols(), positions, _integer("charge", charge), spin)
 
     @classmethod
     def _from_geometry(cls, geometry: Geometry, unit: Unit, charge: int | None, spin: int | None) -> Molecule:
