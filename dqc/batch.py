@@ -12,9 +12,7 @@ from itertools import zip_longest
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
 
 from dqc.basis import Basis, Shells
 from dqc.grid import Block, Grid
@@ -109,7 +107,8 @@ def pad(system: System, shape: Shape) -> System:
     ]
     if wrong:
         raise ValueError(f"The system does not fit into the shape to pad it to, in its {', '.join(wrong)}.")
-    padded = _pad_arrays(strip_ao(system), shape)
+    # On the host: every pair of shapes would be one more program to compile.
+    padded = jax.device_put(_pad_arrays(jax.tree.map(np.asarray, strip_ao(system)), shape))
     return padded if order is None else store_ao(padded, order)
 
 
@@ -121,8 +120,8 @@ def stored_order(system: System) -> int | None:
 
 def _pad_arrays(system: System, shape: Shape) -> System:
     n, ghosts = shape.orbitals, shape.orbitals - system.overlap.shape[0]
-    diagonal = jnp.arange(n) >= n - ghosts
-    levels = jnp.where(diagonal, ghost_level(system.overlap.dtype) + jnp.arange(n), 0.0)
+    diagonal = np.arange(n) >= n - ghosts
+    levels = np.where(diagonal, ghost_level(system.overlap.dtype) + np.arange(n), 0.0)
     far = FAR + 10.0 * np.arange(shape.atoms - system.coords.shape[0])
     pairs = n * (n + 1) // 2
     repulsion = tuple(
@@ -138,9 +137,9 @@ def _pad_arrays(system: System, shape: Shape) -> System:
     return replace(
         system,
         charges=_grow(system.charges, (shape.atoms,)),
-        coords=jnp.concatenate([system.coords, jnp.asarray(far)[:, None] * jnp.eye(1, 3)]),
-        overlap=_grow(system.overlap, (n, n)) + jnp.diag(diagonal.astype(float)),
-        kinetic=_grow(system.kinetic, (n, n)) + jnp.diag(levels),
+        coords=np.concatenate([system.coords, far[:, None] * np.eye(1, 3)]),
+        overlap=_grow(system.overlap, (n, n)) + np.diag(diagonal.astype(system.overlap.dtype)),
+        kinetic=_grow(system.kinetic, (n, n)) + np.diag(levels),
         dipole=_grow(system.dipole, (3, n, n)),
         repulsion=repulsion,
         basis=_pad_basis(system.basis, shape.shells),
@@ -152,13 +151,14 @@ def _pad_arrays(system: System, shape: Shape) -> System:
     )
 
 
-def _grow(array: Array, shape: tuple[int, ...], fill: int = 0) -> Array:
+def _grow(array: Any, shape: tuple[int, ...], fill: int = 0) -> Any:
     widths = [(0, target - size) for target, size in zip(shape, array.shape, strict=True)]
-    return jnp.pad(array, widths, constant_values=fill)
+    return np.pad(array, widths, constant_values=fill)
 
 
 def _pad_basis(basis: Basis, shape: tuple[tuple[int, int], ...]) -> Basis:
-    empty = Shells(jnp.zeros(0, int), jnp.zeros((0, 1)), jnp.zeros((0, 1)), jnp.zeros(0, int))
+    nothing: Any = np.zeros(0, int), np.zeros((0, 1)), np.zeros((0, 1)), np.zeros(0, int)
+    empty = Shells(*nothing)
     widened = basis + (empty,) * (len(shape) - len(basis))
     return tuple(
         Shells(
@@ -188,7 +188,7 @@ def _pad_grid(grid: Grid | None, shape: tuple[BlockShape, ...], atoms: int, widt
 
 def _pad_block(block: Block, chunks: int, shells: tuple[int, ...], width: int) -> Block:
     size, potential = block.weights.shape[1], block.potential
-    none = jnp.zeros((block.weights.shape[0], 0), jnp.int32)
+    none = np.zeros((block.weights.shape[0], 0), np.int32)
     widened = block.shells + (none,) * (len(shells) - len(block.shells))
     return Block(
         atom=_grow(block.atom, (chunks, size)),
@@ -206,7 +206,7 @@ def _merge_blocks(grid: Grid) -> Grid:
     ((_, shells),) = _merged(tuple((0, tuple(s.shape[1] for s in b.shells)) for b in grid.blocks))
     widths = [0 if b.potential is None else b.potential.shape[-1] for b in grid.blocks]
     blocks = [_pad_block(b, b.weights.shape[0], shells, w) for b, w in zip(grid.blocks, widths, strict=True)]
-    return replace(grid, blocks=(jax.tree.map(lambda *parts: jnp.concatenate(parts), *blocks),))
+    return replace(grid, blocks=(jax.tree.map(lambda *parts: np.concatenate(parts), *blocks),))
 
 
 def stack(systems: Sequence[System]) -> System:
@@ -223,7 +223,7 @@ def stack(systems: Sequence[System]) -> System:
                 f"Systems 0 and {k} have different shapes; pad them with "
                 "dqc.pad(system, dqc.common_shape(systems)), or let dqc.bucket group them."
             )
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *systems)
+    return jax.device_put(jax.tree.map(lambda *leaves: np.stack(leaves), *systems))
 
 
 def unstack(batch: Any) -> list[Any]:
@@ -232,27 +232,32 @@ def unstack(batch: Any) -> list[Any]:
     return [jax.tree.map(lambda x, k=k: x[k], batch) for k in range(size)]
 
 
-def bucket(systems: Sequence[System]) -> list[tuple[list[int], System]]:
+def bucket(systems: Sequence[System], growth: float = GROWTH) -> list[tuple[list[int], System]]:
     """Group systems of like size, pad and stack them: a list of (indices, batched ``System``).
 
-    Within a bucket the numbers of orbitals, and of grid points, differ by at most ``GROWTH``; systems
-    that differ in kind (restricted or not, operators, stored AO values) never share one.
+    Within a bucket the numbers of orbitals, and of grid points, differ by at most the factor ``growth``;
+    systems that differ in kind (restricted or not, operators, stored AO values) never share one.
     """
+    return [(group, _stack_padded([systems[k] for k in group])) for group in groups(systems, growth)]
+
+
+def groups(systems: Sequence[System], growth: float = GROWTH) -> list[list[int]]:
+    """The indices of the systems that share a bucket."""
     kinds: dict[Any, list[int]] = {}
     for index, system in enumerate(systems):
         kinds.setdefault(_kind(system), []).append(index)
-    groups: list[list[int]] = []
+    found: list[list[int]] = []
     for members in kinds.values():
         members.sort(key=lambda k: _sizes(systems[k]))
-        start = len(groups)
+        start = len(found)
         for index in members:
-            for group in groups[start:]:
-                if _alike([systems[k] for k in (*group, index)]):
+            for group in found[start:]:
+                if _alike([systems[k] for k in (*group, index)], growth):
                     group.append(index)
                     break
             else:
-                groups.append([index])
-    return [(g, _stack_padded([systems[k] for k in g])) for g in groups]
+                found.append([index])
+    return found
 
 
 def _stack_padded(systems: list[System]) -> System:
@@ -273,16 +278,17 @@ def _sizes(system: System) -> tuple[int, int]:
     return system.overlap.shape[0], max(points, 1)
 
 
-def _alike(systems: list[System]) -> bool:
-    return all(max(sizes) <= GROWTH * min(sizes) for sizes in zip(*map(_sizes, systems), strict=True))
+def _alike(systems: list[System], growth: float) -> bool:
+    return all(max(sizes) <= growth * min(sizes) for sizes in zip(*map(_sizes, systems), strict=True))
 
 
 def padding_waste(systems: Sequence[System], buckets: Sequence[tuple[list[int], System]]) -> float:
     """The share of the grid work, sum over chunks of (AOs)^2, that buckets spend on ghosts."""
-    needed = sum(_work(shape_of(s)) for s in systems)
-    spent = sum(_work(shape_of(unstack(batch)[0])) * len(indices) for indices, batch in buckets)
+    needed = sum(work(shape_of(s)) for s in systems)
+    spent = sum(work(shape_of(unstack(batch)[0])) * len(indices) for indices, batch in buckets)
     return 1.0 - needed / max(spent, 1)
 
 
-def _work(shape: Shape) -> int:
+def work(shape: Shape) -> int:
+    """The work of one pass over the grid: the sum over chunks of the square of the AOs that reach it."""
     return sum(c * sum((2 * l + 1) * h for l, h in enumerate(s)) ** 2 for c, s in shape.grid)

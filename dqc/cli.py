@@ -88,6 +88,13 @@ def _check(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _train(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    add("config", metavar="CONFIG.toml", help="functional, data, systems, loss and stages: see the README")
+    add("--directory", metavar="DIR", help="checkpoints and results (default: the configuration's)")
+    add("--restart", action="store_true", help="begin anew where DIR holds a checkpoint")
+
+
 def _molecule(command: argparse.ArgumentParser) -> None:
     """What is computed."""
     add = command.add_argument
@@ -156,6 +163,12 @@ _COMMANDS: dict[str, tuple[tuple[_Options, ...], str, str]] = {
         "harmonic frequencies and infrared intensities",
         """Harmonic frequencies and infrared intensities by differences of analytic forces, at the geometry
         given, which dqc optimize should have found with the same method.""",
+    ),
+    "train": (
+        (_train,),
+        "train a functional on a data set",
+        """Train a neural functional, in the self-consistent field or on fixed densities, as a TOML file says.
+        A training that was stopped goes on from its last checkpoint when the command is given again.""",
     ),
     "check": (
         (_check,),

@@ -52,7 +52,7 @@ def starting_orbitals(
 def starting_density(system: System, guess: str = "sap") -> Float[Array, "s n n"]:
     """The density matrix of the starting orbitals, with the system's own occupations.
 
-    As a guess it starts a field as the name would, by the program that also serves restarts.
+    As a guess it starts a field by the program that also serves restarts.
     """
     f = system.occupations
     orbitals = starting_orbitals(system, orthogonalizer(system.overlap), len(f), guess)

@@ -241,7 +241,8 @@ def _start(method: Method, system: System, occupations, density, moments) -> tup
         lowest=infinite,
         stalled=jnp.zeros((), int),
         iteration=jnp.zeros((), int),
-        coarse=jnp.asarray(system.coarse is not None),
+        # A density that is given is better than what a coarse grid would make of it.
+        coarse=jnp.asarray(system.coarse is not None and method.guess is not None),
         direct=jnp.asarray(False),
         converged=jnp.asarray(False),
         pulay=diis.start(DIIS_SIZE, spins, n, k),

@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
@@ -117,4 +117,4 @@ def _rebuilt(tree: Any, name: str, file: Any, path: Path) -> Any:
         raise ValueError(
             f"{path} holds numbers that are not finite, in {name.lstrip('.')}: save the system again"
         )
-    return jnp.asarray(array)
+    return jax.device_put(array)

@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any, Literal
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
@@ -94,7 +93,7 @@ def build(
     )
     if needs.exchange_density:
         system = _with_potentials(system, mole, auxiliary)
-    system = jax.tree.map(jnp.asarray, system)
+    system = jax.device_put(system)
     if ao == "stored":
         _check_memory(ao_bytes(system), "AO values on the grid", 'ao="recomputed"')
     if ao == "stored" or (ao == "auto" and ao_bytes(system) < memory_bytes() / 4):

@@ -41,7 +41,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ),  # 5 solvers
     ("properties", "losses"),  # 6 quantities of a solution
     (
-        "train",
+        "training",
         "data",
         "interop",
         "cli",

@@ -23,9 +23,9 @@ Other keys are kept where they describe the whole set, and not read elsewhere.
 
 from __future__ import annotations
 
-from dqc.data.checks import ALIKE, EQUAL, check, duplicates, same, split
+from dqc.data.checks import ALIKE, EQUAL, check, duplicates, same, shared, split
 from dqc.data.files import read, write
-from dqc.data.sets import Density, Labels, Reaction, Reactions
+from dqc.data.sets import Density, Labels, Reaction, Reactions, joined
 
 __all__ = [
     "ALIKE",
@@ -36,8 +36,10 @@ __all__ = [
     "Reactions",
     "check",
     "duplicates",
+    "joined",
     "read",
     "same",
+    "shared",
     "split",
     "write",
 ]

@@ -38,6 +38,15 @@ def duplicates(data: Reactions) -> list[tuple[str, str]]:
     return [(a, b) for (a, x), (b, y) in combinations(items, 2) if same(x, y, EQUAL)]
 
 
+def shared(a: Reactions, b: Reactions) -> list[str]:
+    """The names in ``a`` of molecules (no single atoms) that ``b`` has too, by formula and structure."""
+    return [
+        name
+        for name, x in a.molecules.items()
+        if len(x.symbols) > 1 and any(same(x, y) for y in b.molecules.values())
+    ]
+
+
 def check(data: Reactions) -> list[str]:
     """What may be a mistake, a sentence each; nothing to say is an empty list.
 

@@ -105,3 +105,28 @@ class Reactions:
         kept = {name: molecule for name, molecule in self.molecules.items() if name in named}
         labels = {name: known for name, known in self.labels.items() if name in named}
         return replace(self, molecules=kept, reactions=tuple(reactions), labels=labels)
+
+
+def joined(parts: Sequence[Reactions]) -> Reactions:
+    """Several sets as one; raises ``ValueError`` where a name stands for different molecules."""
+    if len(parts) == 1:
+        return parts[0]
+    molecules: dict[str, Molecule] = {}
+    for part in parts:
+        for name, molecule in part.molecules.items():
+            held = molecules.setdefault(name, molecule)
+            alike = (held.symbols, held.charge, held.spin) == (
+                molecule.symbols,
+                molecule.charge,
+                molecule.spin,
+            )
+            if not (alike and np.allclose(held.coords, molecule.coords, rtol=0.0, atol=1e-3)):
+                raise ValueError(
+                    f"{name!r} stands for different molecules, in {part.name} and before: rename it"
+                )
+    return Reactions(
+        name=" + ".join(part.name for part in parts),
+        molecules=molecules,
+        reactions=tuple(reaction for part in parts for reaction in part.reactions),
+        labels={name: labels for part in parts for name, labels in part.labels.items()},
+    )

@@ -1,0 +1,81 @@
+"""Pictures of a training: the way of loss and errors, and the errors of reactions before and after."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dqc.training.result import Trained
+
+BEFORE, AFTER, HELD_OUT = "0.65", "C0", "C1"
+
+
+def pyplot() -> Any:
+    """Matplotlib's pyplot; raises ModuleNotFoundError with the extra that installs it."""
+    try:
+        import matplotlib.pyplot as plt
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError("pictures need matplotlib: pip install dqc-jax[notebooks]") from None
+    return plt
+
+
+def progress(trained: Trained, axes: Any | None = None) -> Any:
+    """The mean absolute error of every epoch, on the data that was trained on and on what was held out."""
+    axes = pyplot().subplots(figsize=(6, 3.6), layout="constrained")[1] if axes is None else axes
+    history = trained.history
+    epochs = np.arange(1, len(history) + 1)
+    axes.plot(epochs, [np.nanmean(h["error"]) for h in history], color=AFTER, label="trained on")
+    held = [
+        (k, np.nanmean(h["validation"]["error"]))
+        for k, h in zip(epochs, history, strict=True)
+        if "validation" in h
+    ]
+    if held:
+        axes.plot(*zip(*held, strict=True), color=HELD_OUT, label="held out")
+    for k in range(1, len(history)):
+        if history[k]["stage"] != history[k - 1]["stage"]:
+            axes.axvline(k + 0.5, color="0.8", lw=1)
+    starts = [k for k in range(len(history)) if k == 0 or history[k]["stage"] != history[k - 1]["stage"]]
+    for k in starts:
+        axes.text(
+            k + 1, 1.01, history[k]["kind"], transform=axes.get_xaxis_transform(), fontsize=8, color="0.4"
+        )
+    axes.set(xlabel="epoch", ylabel="mean absolute error, kcal/mol", ylim=(0, None))
+    axes.legend(frameon=False)
+    return axes
+
+
+def errors(trained: Trained, axes: Any | None = None) -> Any:
+    """The errors of every reaction against its value, before and after; an ensemble's with its spread."""
+    axes = pyplot().subplots(figsize=(6, 3.6), layout="constrained")[1] if axes is None else axes
+    axes.axhline(0, color="0.8", lw=1)
+    for part, error in trained.errors.items():
+        colour = AFTER if part == "train" else HELD_OUT
+        marker = {"train": "o", "validation": "s", "test": "D"}[part]
+        before, after = error.before.mean(0), error.after.mean(0)
+        axes.scatter(error.values, before, marker=marker, s=22, facecolors="none", edgecolors=BEFORE)
+        axes.errorbar(
+            error.values,
+            after,
+            yerr=error.after.std(0) if len(error.after) > 1 else None,
+            fmt=marker,
+            ms=4.5,
+            color=colour,
+            label=f"{part}: {error.mae[0]:.1f} to {error.mae[1]:.1f}",
+        )
+    axes.set(xlabel="reference, kcal/mol", ylabel="error, kcal/mol")
+    axes.legend(frameon=False, title="mean absolute error", fontsize=9)
+    return axes
+
+
+def draw(trained: Trained, path: str | Path) -> None:
+    """Both pictures in one file."""
+    plt = pyplot()
+    plt.switch_backend("agg")
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
+    progress(trained, left)
+    errors(trained, right)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)

@@ -1,0 +1,139 @@
+"""What a training writes while it runs: progress, the history as JSON lines, and checkpoints."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from dqc.data.sets import Reactions
+from dqc.training import checkpoint
+from dqc.training.objective import Loss
+from dqc.training.stages import Stage
+from dqc.xc.files import described
+from dqc.xc.functional import Functional
+
+CHECKPOINT, HISTORY = "checkpoint.safetensors", "history.jsonl"
+SECONDS = 30.0  # between checkpoints
+
+
+@dataclass
+class Position:
+    """Where a training stands: what will be done next, and what has been seen of the epoch so far."""
+
+    stage: int = 0
+    epoch: int = 0
+    step: int = 0
+    partial: list[dict[str, Any]] = field(default_factory=list)  # records of the steps of this epoch
+    lines: int = 0  # of the history
+    before: dict[str, Any] = field(default_factory=dict)  # errors of the functional at the start
+
+
+class Journal:
+    """The files of a training's directory, where it has one, and its progress bars."""
+
+    def __init__(self, directory: Path | None, settings: dict[str, str], progress: bool) -> None:
+        self.directory, self.settings, self.progress = directory, settings, progress
+        self.history: list[dict[str, Any]] = []
+        self.saved = time.monotonic()
+        if directory is not None:
+            directory.mkdir(parents=True, exist_ok=True)
+
+    def position(self) -> Position | None:
+        """Where the checkpoint of this training stands; None without one. The history goes back to there."""
+        if self.directory is None or not (self.directory / CHECKPOINT).is_file():
+            return None
+        at = Position(**checkpoint.progress_of(self.directory / CHECKPOINT, self.settings))
+        lines = (self.directory / HISTORY).read_text().splitlines()[: at.lines] if at.lines else []
+        self.history = [json.loads(line) for line in lines]
+        self._rewrite()
+        return at
+
+    def restart(self) -> None:
+        """Forget what the directory holds of an earlier training."""
+        if self.directory is not None:
+            (self.directory / CHECKPOINT).unlink(missing_ok=True)
+            self._rewrite()
+
+    def _rewrite(self) -> None:
+        if self.directory is not None:
+            (self.directory / HISTORY).write_text("".join(json.dumps(r) + "\n" for r in self.history))
+
+    def state(self, like: Any) -> Any:
+        """The arrays of the checkpoint."""
+        assert self.directory is not None
+        return checkpoint.read(self.directory / CHECKPOINT, like)
+
+    def checkpoint(self, state: Any, at: Position, now: bool = False) -> None:
+        """Write a checkpoint, if it is time for one."""
+        if self.directory is None or not (now or time.monotonic() - self.saved > SECONDS):
+            return
+        if jax.process_index() == 0:
+            checkpoint.write(self.directory / CHECKPOINT, state, asdict(at), self.settings)
+        self.saved = time.monotonic()
+
+    def record(self, entry: dict[str, Any]) -> int:
+        """Add a line to the history, and return their number."""
+        self.history.append(entry)
+        if self.directory is not None and jax.process_index() == 0:
+            with (self.directory / HISTORY).open("a") as file:
+                file.write(json.dumps(entry) + "\n")
+        return len(self.history)
+
+    def over(self, what: str) -> Callable[[Iterable[Any]], Iterable[Any]]:
+        """A wrapper for an iteration that shows its progress."""
+        return lambda items: tqdm(items, desc=what, disable=not self.progress, leave=False)
+
+    @contextmanager
+    def bar(self, total: int, done: int) -> Iterator[None]:
+        """Show the progress of all steps."""
+        with tqdm(total=total, initial=done, disable=not self.progress, unit="step") as self._bar:
+            yield
+
+    def advance(self, kind: str, records: Sequence[Mapping[str, Any]]) -> None:
+        """Show the latest step."""
+        last = records[-1]
+        shown = {"loss": f"{np.mean(last['loss']):.4g}", "MAE": f"{np.nanmean(last['error']):.2f} kcal/mol"}
+        held = [r["validation"]["error"] for r in self.history[-1:] if "validation" in r]
+        if held:
+            shown["held out"] = f"{np.nanmean(held[0]):.2f}"
+        if last["failed"]:
+            shown["failed"] = str(len(last["failed"]))
+        self._bar.set_description(kind, refresh=False)
+        self._bar.set_postfix(shown, refresh=False)
+        self._bar.update()
+
+
+def settings_of(
+    members: Sequence[Functional],
+    parts: Mapping[str, Reactions],
+    stages: Sequence[Stage],
+    losses: Sequence[Loss],
+    build: Mapping[str, Any],
+    options: tuple[tuple[str, Any], ...],
+    seed: int,
+) -> dict[str, str]:
+    """A digest of each group of settings that a training's bits depend on."""
+    groups = {
+        "functional": [described(members[0]), [np.asarray(x).tolist() for x in jax.tree.leaves(members)]],
+        "data": {name: _facts(part) for name, part in parts.items()},
+        "stages": [repr(stage) for stage in stages],
+        "loss": [repr(loss.weights()) for loss in losses],
+        "systems": [repr(sorted(build.items())), repr(options)],
+        "seed": seed,
+    }
+    return {k: hashlib.sha256(json.dumps(v).encode()).hexdigest()[:16] for k, v in groups.items()}
+
+
+def _facts(data: Reactions) -> list[Any]:
+    molecules = [[name, m.symbols, m.coords.tolist(), m.charge, m.spin] for name, m in data.molecules.items()]
+    return [molecules, [[r.name, r.molecules, r.coefficients, r.value] for r in data.reactions]]
