@@ -68,9 +68,9 @@ def train(
 
     In ``directory`` go checkpoints, the history as JSON lines and at the end the functionals; where it holds
     a checkpoint of the same training, that goes on, and ``restart=True`` begins anew. A molecule whose field
-    does not converge is left out of the step, counted and named in the history. Raises ``ValueError`` for a molecule of ``data`` that
-    is in ``validation`` or ``test``, for labels that the loss wants and nobody has, and for a checkpoint of
-    another training.
+    does not converge is left out of the step, counted and named in the history. Raises ``ValueError`` for a
+    molecule of ``data`` that is in ``validation`` or ``test``, for labels that the loss wants and nobody has,
+    and for a checkpoint of another training.
     """
     members = list(xc) if isinstance(xc, Sequence) else [xc]
     xcs = stacked(members)

@@ -114,9 +114,8 @@ def prepare(
                 {n: label_arrays(n, held[k], molecules[names[group[k]]], members[k]) for n in present}
                 for k in lane
             ]
-            batch = jax.device_put(
-                (stack([members[k] for k in lane]), jax.tree.map(lambda *x: np.stack(x), *rows))
-            )
+            batch = stack([members[k] for k in lane])
+            arrays = jax.device_put(jax.tree.map(lambda *x: np.stack(x), *rows))
             named = tuple(names[k] for k in group[start : start + lanes])
             known = {n: np.array([float(n in held[k].known) for k in lane]) for n in present}
             spec = PartitionSpec(AXIS)
