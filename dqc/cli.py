@@ -95,6 +95,33 @@ def _train(command: argparse.ArgumentParser) -> None:
     add("--restart", action="store_true", help="begin anew where DIR holds a checkpoint")
 
 
+def _evaluate(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    add("xc", nargs="+", metavar="XC", help="functionals by their libxc-style names, or files")
+    add("--data", nargs="+", required=True, metavar="FILE", help="data sets: xcref-1 JSON or extended xyz")
+    add(
+        "--beside",
+        nargs="*",
+        default=("pbe", "r2scan", "pbe0", "b3lyp"),
+        metavar="XC",
+        help="functionals to compare with (default: pbe r2scan pbe0 b3lyp)",
+    )
+    add("--ensemble", action="store_true", help="the functionals are members of one ensemble")
+    add("--basis", default="def2-tzvp", help="basis set by name (default: %(default)s)")
+    add("--grid", type=int, default=3, help="grid level, 0 to 9 (default: %(default)s)")
+    add("--two-electron", choices=("df", "exact"), default="df", help="as in dqc energy")
+    add(
+        "--growth",
+        type=_positive,
+        default=1.6,
+        help="molecules up to this factor apart in size share a program (default: %(default)s)",
+    )
+    add("--all", action="store_true", help="also print the error of every reaction")
+    add("--journal", metavar="FILE.jsonl", help="keep every energy there, and go on from there")
+    add("--json", metavar="FILE", help="also write the errors to this file")
+    add("--figure", metavar="FILE.png", help="also draw them (needs matplotlib)")
+
+
 def _molecule(command: argparse.ArgumentParser) -> None:
     """What is computed."""
     add = command.add_argument
@@ -169,6 +196,12 @@ _COMMANDS: dict[str, tuple[tuple[_Options, ...], str, str]] = {
         "train a functional on a data set",
         """Train a neural functional, in the self-consistent field or on fixed densities, as a TOML file says.
         A training that was stopped goes on from its last checkpoint when the command is given again.""",
+    ),
+    "evaluate": (
+        (_evaluate,),
+        "errors of functionals on a data set",
+        """Mean absolute, root-mean-square, mean and largest errors of self-consistent reaction energies, of
+        functionals given and of some from the literature beside them.""",
     ),
     "check": (
         (_check,),

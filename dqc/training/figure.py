@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from dqc.training.evaluate import Evaluation
 from dqc.training.result import Trained
 
 BEFORE, AFTER, HELD_OUT = "0.65", "C0", "C1"
@@ -77,5 +79,22 @@ def draw(trained: Trained, path: str | Path) -> None:
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
     progress(trained, left)
     errors(trained, right)
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def draw_evaluations(results: Mapping[str, Evaluation], path: str | Path) -> None:
+    """The errors of each functional, one dot a reaction, with their mean absolute error."""
+    plt = pyplot()
+    plt.switch_backend("agg")
+    figure, axes = plt.subplots(figsize=(7, 0.8 + 0.55 * len(results)), layout="constrained")
+    axes.axvline(0, color="0.8", lw=1)
+    for row, result in enumerate(results.values()):
+        axes.plot(result.errors, np.full(len(result.errors), row), "o", ms=5, alpha=0.5, mew=0, color=AFTER)
+        axes.plot([result.mean], [row], "|", ms=18, mew=2, color=HELD_OUT)
+    labels = [f"{name}\nMAE {result.mae:.1f}" for name, result in results.items()]
+    axes.set_yticks(range(len(results)), labels)
+    axes.invert_yaxis()
+    axes.set(xlabel="error, kcal/mol (bar: their mean)")
     figure.savefig(path, dpi=150)
     plt.close(figure)

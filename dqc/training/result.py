@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +16,7 @@ from jaxtyping import Float
 from dqc.storage import save
 from dqc.training.anchor import FISHER, FUNCTIONAL
 from dqc.training.objective import mean_absolute
+from dqc.xc.files import described
 from dqc.xc.functional import Functional
 
 
@@ -83,6 +86,13 @@ def stacked(members: Sequence[Functional]) -> Functional:
         raise ValueError("the functional has no parameters to train: take dqc.neural(...), for example")
     stack: Functional = jax.tree.map(lambda *x: jax.numpy.stack(x), *members)
     return stack
+
+
+def fingerprint(members: Sequence[Functional]) -> str:
+    """A digest of functionals and of all their parameters."""
+    leaves = [np.asarray(x).tolist() for x in jax.tree.leaves(list(members))]
+    text = json.dumps([[described(xc) for xc in members], leaves])
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def unstacked(xcs: Functional) -> tuple[Functional, ...]:

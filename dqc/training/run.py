@@ -21,7 +21,7 @@ from jaxtyping import Array, Float
 from dqc.constants import HARTREE_IN_KCAL_PER_MOL
 from dqc.data.checks import shared
 from dqc.data.sets import Reactions
-from dqc.training.journal import Journal, Position, settings_of
+from dqc.training.log import Log, Position, settings_of
 from dqc.training.molecules import Fields, Molecules, Seen
 from dqc.training.objective import Loss, Table, mean_absolute
 from dqc.training.result import Errors, Trained, stacked, unstacked
@@ -79,7 +79,7 @@ def train(
     losses = [stage.loss or loss or Loss() for stage in stages]
     _check(parts, losses)
     options = tuple(sorted((scf or {}).items()))
-    journal = Journal(
+    log = Log(
         None if directory is None else Path(directory),
         settings_of(members, parts, stages, losses, build, options, seed),
         progress,
@@ -91,12 +91,12 @@ def train(
         labels={name: known for part in parts.values() for name, known in part.labels.items()},
         wanted=wanted,
         coarse=bool(wanted) or any(one.own for one in losses),
-        progress=journal.over("integrals"),
+        progress=log.over("integrals"),
         **build,
     )
     molecules = Molecules(prepared, len(members), options)
     tables = {name: Table.of(part.reactions, prepared.names) for name, part in parts.items()}
-    trained = Training(xcs, molecules, tables, stages, losses, journal, seed).run(restart)
+    trained = Training(xcs, molecules, tables, stages, losses, log, seed).run(restart)
     if directory is not None and jax.process_index() == 0:
         trained.save(
             directory, {"trained on": data.name, "systems": build, "stages": [repr(s) for s in stages]}
@@ -131,11 +131,11 @@ class Training:
         tables: Mapping[str, Table],
         stages: Sequence[Stage],
         losses: Sequence[Loss],
-        journal: Journal,
+        log: Log,
         seed: int,
     ) -> None:
         self.xcs, self.molecules, self.tables, self.stages = xcs, molecules, tables, stages
-        self.losses, self.journal, self.seed = losses, journal, seed
+        self.losses, self.log, self.seed = losses, log, seed
         self.everything = range(len(molecules.places))
         self.optimizers = [stage.transformation(stage.epochs * self.steps(stage)) for stage in stages]
         self.updates = [update_of(optimizer) for optimizer in self.optimizers]
@@ -144,25 +144,25 @@ class Training:
     def run(self, restart: bool) -> Trained:
         """All stages, from the start or from where the checkpoint stands."""
         if restart:
-            self.journal.restart()
-        at = self.journal.position()
+            self.log.restart()
+        at = self.log.position()
         if at is None:
             state = self.begun()
             _, before = self.errors(state.xcs, state.fields)
             at = Position(before={name: errors.tolist() for name, errors in before.items()})
         else:
-            state = self.journal.state(self.template(at.stage))
+            state = self.log.state(self.template(at.stage))
         lengths = [stage.epochs * self.steps(stage) for stage in self.stages]
         done = sum(lengths[: at.stage]) + at.step
         done += at.epoch * self.steps(self.stages[at.stage]) if at.epoch else 0
-        with self.journal.bar(sum(lengths), done):
+        with self.log.bar(sum(lengths), done):
             while at.stage < len(self.stages):
                 state = self.stage(state, at)
         return self.finished(state, at)
 
     def begun(self) -> State:
         """The state before the first step, with fields of the functional that the training starts with."""
-        chunks = self.journal.over("first fields")(self.everything)
+        chunks = self.log.over("first fields")(self.everything)
         return self.entered(0, self.xcs, tuple(self.molecules.solved(self.xcs, k, None) for k in chunks))
 
     def entered(self, number: int, xcs: Functional, fields: Fields) -> State:
@@ -189,18 +189,18 @@ class Training:
                 state, record = self.step(state, at, batches[at.step])
                 at.partial.append(record)
                 at.step += 1
-                self.journal.advance(stage.kind, at.partial)
-                self.journal.checkpoint(state, at)
+                self.log.advance(stage.kind, at.partial)
+                self.log.checkpoint(state, at)
             state, held_out = self.validated(state, at)
             record = {"stage": at.stage, "kind": stage.kind, "epoch": at.epoch, **summary(at.partial)}
             record |= held_out | {"seconds": round(time.monotonic() - began, 3)}
-            at.lines = self.journal.record(record)
+            at.lines = self.log.record(record)
             at.epoch, at.step, at.partial = at.epoch + 1, 0, []
-            self.journal.checkpoint(state, at)
+            self.log.checkpoint(state, at)
         xcs = state.best if "validation" in self.tables else state.xcs
         at.stage, at.epoch = at.stage + 1, 0
         state = self.entered(at.stage, xcs, state.fields)
-        self.journal.checkpoint(state, at, now=True)
+        self.log.checkpoint(state, at, now=True)
         return state
 
     def step(self, state: State, at: Position, batch: np.ndarray) -> tuple[State, dict[str, Any]]:
@@ -283,7 +283,7 @@ class Training:
             for name, t in self.tables.items()
         }
         fisher = unstacked(seen.fisher(self.tables["train"]))[0]
-        return Trained(unstacked(state.xcs), errors, self.journal.history, fisher)
+        return Trained(unstacked(state.xcs), errors, self.log.history, fisher)
 
 
 def _wide(mask: Array, like: Array) -> Array:

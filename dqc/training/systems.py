@@ -71,56 +71,79 @@ def prepare(
     auxbasis: str | None = None,
     labels: Mapping[str, Labels] | None = None,
     wanted: Sequence[str] = (),
+    progress: Callable[[Iterable[str]], Iterable[str]] = iter,
+    **arrangement: Any,
+) -> Prepared:
+    """Build the systems, or read them from the cache, and arrange them.
+
+    Options are those of :func:`dqc.build` and of :func:`arranged`. ``wanted`` are the names of those
+    ``labels`` that a loss reads. ``progress`` wraps the iteration over the molecules.
+    """
+    options = {"basis": basis, "grid": grid, "two_electron": two_electron, "auxbasis": auxbasis}
+    systems = {name: cached(molecules[name], xc, **options) for name in progress(list(molecules))}
+    known = {name: (labels or {}).get(name, Labels()) for name in molecules}
+
+    def label(name: str, what: str, system: System) -> Any:
+        return label_arrays(what, known[name], molecules[name], system)
+
+    held = {name: tuple(what for what in wanted if what in known[name].known) for name in molecules}
+    return arranged(systems, xc, held, label, **arrangement)
+
+
+def arranged(
+    systems: Mapping[str, System],
+    xc: Functional,
+    held: Mapping[str, tuple[str, ...]] | None = None,
+    label: Callable[[str, str, System], Any] | None = None,
+    *,
     coarse: bool = False,
     growth: float = GROWTH,
     lanes: int | None = None,
     devices: Sequence[jax.Device] | None = None,
-    progress: Callable[[Iterable[str]], Iterable[str]] = iter,
 ) -> Prepared:
-    """Build the systems, or read them from the cache, and bring them to few shapes.
+    """Systems brought to few shapes, and cut into chunks.
 
-    Options are those of :func:`dqc.build`. ``wanted`` are the names of those ``labels`` that a loss reads;
-    ``coarse`` keeps the grids that precondition the response, which energies alone do not need. ``growth``
-    bounds the padding as in :func:`dqc.bucket`, ``lanes`` is the number of molecules to a chunk, and
-    ``devices`` share each chunk (all of the default kind if None). ``progress`` wraps the iteration over the
-    molecules.
+    ``growth`` bounds the padding as in :func:`dqc.bucket`, ``lanes`` is the number of molecules to a chunk,
+    and ``devices`` share each chunk (all of the default kind if None). ``coarse`` keeps the grids that
+    precondition the response, which energies alone do not need. ``held`` names the labels of each
+    molecule, and ``label`` gives their arrays for a padded system.
     """
-    options = {"basis": basis, "grid": grid, "two_electron": two_electron, "auxbasis": auxbasis}
     mesh = _mesh(devices)
     count = 1 if mesh is None else mesh.size
     if lanes is None:
         lanes = count if jax.default_backend() == "cpu" else LANES * count
     if lanes < 1 or lanes % count:
         raise ValueError(f"lanes={lanes} should be a positive multiple of the {count} devices.")
-    names = list(molecules)
-    systems = [cached(molecules[name], xc, **options) for name in progress(names)]
+    names, plain = list(systems), list(systems.values())
     if not coarse:
-        systems = [replace(system, coarse=None) for system in systems]
-    together = groups(systems, growth)
-    shapes = [common_shape([systems[k] for k in group]) for group in together]
-    needed = sum(work(shape_of(system)) for system in systems)
+        plain = [replace(system, coarse=None) for system in plain]
+    together = groups(plain, growth)
+    shapes = [common_shape([plain[k] for k in group]) for group in together]
+    needed = sum(work(shape_of(system)) for system in plain)
     spent = sum(work(shape) * len(group) for shape, group in zip(shapes, together, strict=True))
-    padded = [[pad(systems[k], shape) for k in group] for shape, group in zip(shapes, together, strict=True)]
+    padded = [[pad(plain[k], shape) for k in group] for shape, group in zip(shapes, together, strict=True)]
     if sum(ao_bytes(system) for group in padded for system in group) < memory_bytes() / 4:
         order = 0 if xc.needs.rung == "lda" else 1
         padded = [[store_ao(system, order) for system in group] for group in padded]
     chunks = []
     for group, members in zip(together, padded, strict=True):
-        held = [(labels or {}).get(names[k], Labels()) for k in group]
-        present = [name for name in wanted if any(name in one.known for one in held)]
+        of = [names[k] for k in group]
+        known = {what: [what in (held or {}).get(name, ()) for name in of] for what in _all(held, of)}
         for start in range(0, len(group), lanes):
             lane = [min(start + k, len(group) - 1) for k in range(lanes)]
-            rows = [
-                {n: label_arrays(n, held[k], molecules[names[group[k]]], members[k]) for n in present}
-                for k in lane
-            ]
-            batch = stack([members[k] for k in lane])
+            rows = [{what: label(of[k], what, members[k]) for what in known} for k in lane]  # type: ignore[misc]
             arrays = jax.device_put(jax.tree.map(lambda *x: np.stack(x), *rows))
-            named = tuple(names[k] for k in group[start : start + lanes])
-            known = {n: np.array([float(n in held[k].known) for k in lane]) for n in present}
+            batch = stack([members[k] for k in lane])
             spec = PartitionSpec(AXIS)
-            chunks.append(Chunk(named, placed(batch, mesh, spec), placed(arrays, mesh, spec), known))
+            present = {what: np.array([float(row[k]) for k in lane]) for what, row in known.items()}
+            named = tuple(of[start : start + lanes])
+            chunks.append(Chunk(named, placed(batch, mesh, spec), placed(arrays, mesh, spec), present))
     return Prepared(tuple(chunks), mesh, 1.0 - needed / max(spent, 1), len(together))
+
+
+def _all(held: Mapping[str, tuple[str, ...]] | None, names: Sequence[str]) -> tuple[str, ...]:
+    """The labels that any of these molecules has."""
+    return tuple(dict.fromkeys(what for name in names for what in (held or {}).get(name, ())))
 
 
 def label_arrays(label: str, labels: Labels, molecule: Molecule, system: System) -> Any:

@@ -18,8 +18,8 @@ from tqdm import tqdm
 from dqc.data.sets import Reactions
 from dqc.training import checkpoint
 from dqc.training.objective import Loss
+from dqc.training.result import fingerprint
 from dqc.training.stages import Stage
-from dqc.xc.files import described
 from dqc.xc.functional import Functional
 
 CHECKPOINT, HISTORY = "checkpoint.safetensors", "history.jsonl"
@@ -38,7 +38,7 @@ class Position:
     before: dict[str, Any] = field(default_factory=dict)  # errors of the functional at the start
 
 
-class Journal:
+class Log:
     """The files of a training's directory, where it has one, and its progress bars."""
 
     def __init__(self, directory: Path | None, settings: dict[str, str], progress: bool) -> None:
@@ -124,7 +124,7 @@ def settings_of(
 ) -> dict[str, str]:
     """A digest of each group of settings that a training's bits depend on."""
     groups = {
-        "functional": [described(members[0]), [np.asarray(x).tolist() for x in jax.tree.leaves(members)]],
+        "functional": fingerprint(members),
         "data": {name: _facts(part) for name, part in parts.items()},
         "stages": [repr(stage) for stage in stages],
         "loss": [repr(loss.weights()) for loss in losses],
