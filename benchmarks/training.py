@@ -43,10 +43,11 @@ from dqc.training.systems import Chunk, Prepared, arranged, prepare
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 MOLECULES = (
-    "water formaldehyde acetylene nitrogen lithium_fluoride ozone hydrogen_chloride phosphine hydroxyl methyl "
-    "methylene nitric_oxide cyano oxygen ethanol small_molecules/ammonia small_molecules/methane "
+    "water formaldehyde acetylene nitrogen lithium_fluoride ozone hydrogen_chloride phosphine hydroxyl "
+    "methyl methylene nitric_oxide cyano oxygen ethanol small_molecules/ammonia small_molecules/methane "
     "small_molecules/hydrogen_cyanide small_molecules/fluorine small_molecules/hydrogen_peroxide"
 ).split()
+PARTS = "buckets alone density pyscf".split()
 
 
 def main() -> None:
@@ -57,9 +58,7 @@ def main() -> None:
     parser.add_argument("--growth", type=float, default=1.25)
     parser.add_argument("--lanes", type=int, help="molecules solved together (default: 1 on a CPU, else 16)")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument(
-        "--parts", nargs="+", default=["buckets", "alone", "density", "pyscf"], metavar="PART"
-    )
+    parser.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS, metavar="PART", help=str(PARTS))
     parser.add_argument("--torch-dqc", metavar="PYTHON", help="see benchmarks/peers/torch_dqc.py")
     parser.add_argument("--save", metavar="DIR", help="write the systems there and stop")
     parser.add_argument("--load", metavar="DIR", help="read the systems from there")
@@ -79,10 +78,8 @@ def main() -> None:
             print(describe(part, row), flush=True)
         elif part == "pyscf" and not arguments.load:
             numbers[part] = row = pyscf_energies(arguments)
-            step = numbers["buckets"]["step"]
-            print(
-                f"PySCF, plain PBE energies: {row['time']:.3f} s a molecule; a step over that: {step / row['time']:.2f}"
-            )
+            ratio = numbers["buckets"]["step"] / row["time"]
+            print(f"PySCF    PBE energies {row['time']:.4f} s a molecule; a step over that {ratio:.3f}")
     if arguments.torch_dqc:
         numbers["torch_dqc"] = torch_dqc(arguments, numbers["buckets"])
     if arguments.json:
@@ -243,9 +240,10 @@ def torch_dqc(arguments: argparse.Namespace, buckets: dict[str, Any]) -> dict[st
     ours_alone = ours("buckets", dqc.neural("pbe"), alone)
     theirs, step = statistics.median(peer["seconds"]), ours_alone["step"]
     anew = step - ours_alone["fields"] + ours_alone["first fields"]
+    name = arguments.molecules[0]
     print(
-        f"{arguments.molecules[0]}: PyTorch DQC's step {theirs:.3f} s, ours {step:.3f} s ({step / theirs:.3f} of "
-        f"it), with new fields {anew:.3f} s ({anew / theirs:.3f})"
+        f"{name}: PyTorch DQC's step {theirs:.3f} s, ours {step:.3f} s ({step / theirs:.3f} of it), "
+        f"with new fields {anew:.3f} s ({anew / theirs:.3f})"
     )
     return peer | {"ours": ours_alone}
 

@@ -25,7 +25,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Compute, print and write what was asked for; returns the exit status."""
     dqc.cache.enable()
     check_writable(arguments.json, arguments.figure)
-    reactions = data.joined([data.read(path) for path in arguments.data])
+    reactions = data.read(arguments.data)
     options = {name: getattr(arguments, name) for name in ("basis", "grid", "two_electron", "growth")}
     journal = Journal(Path(arguments.journal)) if arguments.journal else None
     asked = _asked(arguments)
