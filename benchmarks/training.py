@@ -164,7 +164,7 @@ def describe(part: str, row: dict[str, Any]) -> str:
         f"first fields {row['first fields']:.3f}; {row['iterations']:.1f} iterations",
         f"{row['programs']} programs, {row['compiling']:.1f} s each to compile the SCF; padding waste "
         f"{row['waste']:.2f}; peak memory {row['memory']:.0f} MB",
-        f"eigendecompositions {100 * row['eigh']:.0f} % of a step; {row['floor']:.1f} x the floor of the grid",
+        f"eigendecompositions {100 * row['eigh']:.0f} % of a step; {row['floor']:.1f} x the grid's floor",
     )
     return "\n".join(f"{name:8s} {line}" for name, line in zip((part, "", ""), lines, strict=True))
 

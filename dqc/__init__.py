@@ -19,8 +19,10 @@ os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "4")
 
 if TYPE_CHECKING:
     import dqc.xc.constraints as constraints  # noqa: F401
+    from dqc import data as data
     from dqc import interop as interop
     from dqc import losses as losses
+    from dqc import training as training
     from dqc.batch import bucket as bucket
     from dqc.batch import common_shape as common_shape
     from dqc.batch import pad as pad
@@ -48,6 +50,8 @@ if TYPE_CHECKING:
     from dqc.storage import save as save
     from dqc.system import System as System
     from dqc.system import build as build
+    from dqc.training.evaluate import evaluate as evaluate
+    from dqc.training.run import train as train
     from dqc.types import pytree as pytree
     from dqc.types import static as static
     from dqc.xc.algebra import Algebra as Algebra
@@ -98,10 +102,18 @@ _HOME = {
     "pytree": "dqc.types",
     "static": "dqc.types",
     "variables": "dqc.xc.variables",
+    "train": "dqc.training.run",
+    "evaluate": "dqc.training.evaluate",
 }
 
 # Modules to be had as ``dqc.<name>`` without an import of their own.
-_FOLDERS = {"constraints": "dqc.xc.constraints", "interop": "dqc.interop", "losses": "dqc.losses"}
+_FOLDERS = {
+    "constraints": "dqc.xc.constraints",
+    "data": "dqc.data",
+    "interop": "dqc.interop",
+    "losses": "dqc.losses",
+    "training": "dqc.training",
+}
 
 __version__ = "0.1.0"
 __all__ = sorted(_HOME)
