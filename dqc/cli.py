@@ -8,6 +8,7 @@ import math
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import dqc
 
@@ -95,6 +96,23 @@ def _train(command: argparse.ArgumentParser) -> None:
     add("--restart", action="store_true", help="begin anew where DIR holds a checkpoint")
 
 
+def _reference(command: argparse.ArgumentParser) -> None:
+    add, switch = command.add_argument, argparse.BooleanOptionalAction
+    names: dict[str, Any] = {"nargs": "*", "metavar": "NAME"}
+    add("geometries", nargs="+", metavar="FILE", help="xyz files, and data sets (.json) to be labelled")
+    add("--out", required=True, metavar="SET.json", help="the data set; results go to SET.jsonl meanwhile")
+    add("--basis", nargs="+", default=["cc-pvtz", "cc-pvqz"], help="one basis set, or two to extrapolate")
+    add("--method", choices=("ccsd(t)", "ccsd", "fci"), default="ccsd(t)", help="default: %(default)s")
+    add("--focal-point", action="store_true", help="only MP2 in the larger basis set")
+    add("--unrestricted", action="store_true", help="unrestricted Hartree-Fock for closed shells too")
+    add("--frozen-core", action=switch, default=True, help="leave the noble-gas cores uncorrelated")
+    add("--atomization", action=switch, default=True, help="atoms, and atomization energies as reactions")
+    add("--density", **names, help="also density matrices, of all molecules if none is named")
+    add("--ionisation", **names, help="also vertical ionisation energies, of all if none is named")
+    add("--resume", action=switch, default=True, help="go on from SET.jsonl if it is there")
+    add("--about", action="append", metavar="KEY=TEXT", help="an entry of the file's head (may be repeated)")
+
+
 def _molecule(command: argparse.ArgumentParser) -> None:
     """What is computed."""
     add = command.add_argument
@@ -175,6 +193,13 @@ _COMMANDS: dict[str, tuple[tuple[_Options, ...], str, str]] = {
         "which exact conditions a functional satisfies",
         """Test a functional, trained or from the literature, against exact conditions: pointwise ones over
         the box of r_s, s, zeta and alpha; self-interaction, fractional charges and spins in hydrogen.""",
+    ),
+    "reference": (
+        (_reference,),
+        "labels of molecules by coupled cluster, for training",
+        """Energies, atomization energies, dipole moments, and where asked for ionisation energies and density
+        matrices of molecules, by PySCF's CCSD(T), CCSD or full CI. It may be interrupted at any time: the
+        same command goes on with the molecule it was at. Molecules that fail are named and left out.""",
     ),
 }
 

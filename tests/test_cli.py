@@ -29,7 +29,15 @@ def energy(*words: str) -> int:
 
 @pytest.mark.parametrize(
     "words",
-    [["--help"], ["energy", "--help"], ["check", "--help"], ["--version"], ["energy"], ["nonsense"]],
+    [
+        ["--help"],
+        ["energy", "--help"],
+        ["check", "--help"],
+        ["reference", "--help"],
+        ["--version"],
+        ["energy"],
+        ["nonsense"],
+    ],
 )
 def test_parsing_imports_neither_jax_nor_pyscf(words: list[str]) -> None:
     code = (
