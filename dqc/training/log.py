@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,9 +16,10 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from dqc.data.sets import Reactions
+from dqc.data.sets import Labels, Reactions
+from dqc.paths import replacing
 from dqc.training import checkpoint
-from dqc.training.objective import Loss
+from dqc.training.objective import Loss, mean_absolute
 from dqc.training.result import fingerprint
 from dqc.training.stages import Stage
 from dqc.xc.functional import Functional
@@ -60,13 +62,14 @@ class Log:
 
     def restart(self) -> None:
         """Forget what the directory holds of an earlier training."""
-        if self.directory is not None:
+        if self.directory is not None and jax.process_index() == 0:
             (self.directory / CHECKPOINT).unlink(missing_ok=True)
             self._rewrite()
 
     def _rewrite(self) -> None:
-        if self.directory is not None:
-            (self.directory / HISTORY).write_text("".join(json.dumps(r) + "\n" for r in self.history))
+        if self.directory is not None and jax.process_index() == 0:
+            with replacing(self.directory / HISTORY) as partial:
+                partial.write_text("".join(json.dumps(r) + "\n" for r in self.history))
 
     def state(self, like: Any) -> Any:
         """The arrays of the checkpoint."""
@@ -102,10 +105,11 @@ class Log:
     def advance(self, kind: str, records: Sequence[Mapping[str, Any]]) -> None:
         """Show the latest step."""
         last = records[-1]
-        shown = {"loss": f"{np.mean(last['loss']):.4g}", "MAE": f"{np.nanmean(last['error']):.2f} kcal/mol"}
+        error = mean_absolute(np.array(last["error"]))
+        shown = {"loss": f"{np.mean(last['loss']):.4g}", "MAE": f"{error:.2f} kcal/mol"}
         held = [r["validation"]["error"] for r in self.history[-1:] if "validation" in r]
         if held:
-            shown["held out"] = f"{np.nanmean(held[0]):.2f}"
+            shown["held out"] = f"{mean_absolute(np.array(held[0])):.2f}"
         if last["failed"]:
             shown["failed"] = str(len(last["failed"]))
         self._bar.set_description(kind, refresh=False)
@@ -126,9 +130,9 @@ def settings_of(
     groups = {
         "functional": fingerprint(members),
         "data": {name: _facts(part) for name, part in parts.items()},
-        "stages": [repr(stage) for stage in stages],
-        "loss": [repr(loss.weights()) for loss in losses],
-        "systems": [repr(sorted(build.items())), repr(options)],
+        "stages": [text(stage) for stage in stages],
+        "loss": [text(loss) for loss in losses],
+        "systems": [text(sorted(build.items())), text(options)],
         "seed": seed,
     }
     return {k: hashlib.sha256(json.dumps(v).encode()).hexdigest()[:16] for k, v in groups.items()}
@@ -136,4 +140,36 @@ def settings_of(
 
 def _facts(data: Reactions) -> list[Any]:
     molecules = [[name, m.symbols, m.coords.tolist(), m.charge, m.spin] for name, m in data.molecules.items()]
-    return [molecules, [[r.name, r.molecules, r.coefficients, r.value] for r in data.reactions]]
+    reactions = [[r.name, r.molecules, r.coefficients, r.value] for r in data.reactions]
+    return [molecules, reactions, [[name, _known(labels)] for name, labels in data.labels.items()]]
+
+
+def _known(labels: Labels) -> dict[str, Any]:
+    facts = {name: np.asarray(getattr(labels, name)).tolist() for name in labels.known if name != "density"}
+    if labels.density is not None:
+        matrix = hashlib.sha256(np.ascontiguousarray(labels.density.matrix).tobytes()).hexdigest()
+        facts["density"] = [matrix, labels.density.basis]
+    return facts
+
+
+def text(value: Any) -> str:
+    """What Python prints of a value, less where its functions lie in memory."""
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
+
+
+def summary(steps: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The record of an epoch from those of its steps: means, weighed by the reactions of each."""
+
+    def mean(rows: Sequence[list | None]) -> list:
+        held = [(step["reactions"], row) for step, row in zip(steps, rows, strict=True) if row is not None]
+        weights = np.array([count for count, _ in held]) / sum(count for count, _ in held)
+        return (weights @ np.array([row for _, row in held])).tolist()
+
+    names = dict.fromkeys(name for step in steps for name in step["terms"])  # a batch may lack a label
+    return {
+        "loss": mean([step["loss"] for step in steps]),
+        "terms": {name: mean([step["terms"].get(name) for step in steps]) for name in names},
+        "error": mean([step["error"] for step in steps]),
+        "failed": sorted({name for step in steps for name in step["failed"]}),
+        "skipped": sum(step["skipped"] for step in steps),
+    }

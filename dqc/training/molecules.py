@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -30,7 +30,7 @@ class Seen:
     energies: Float[np.ndarray, "*b"]  # hartree; NaN where a molecule was not looked at
     usable: Float[np.ndarray, "*b"]  # whether it was, and its field and its response have converged
     failed: tuple[str, ...]  # the molecules of which, for some member, they have not
-    terms: dict[str, Float[np.ndarray, " q"]]  # of each term the mean over molecules, for each member
+    terms: dict[str, Float[np.ndarray, " q"]]  # of each the mean over usable molecules, for each member
     chunks: dict[int, Observed]
     places: tuple[np.ndarray, ...]  # for each chunk, where its molecules stand
 
@@ -110,48 +110,88 @@ class Molecules:
         return programs.solve(xcs, system, densities, mesh, self.scf_options)
 
     def seen(
-        self, xcs: Functional, fields: Fields, chunks: Sequence[int], loss: Loss, responding: bool
+        self, xcs: Functional, fields: Fields, molecules: np.ndarray, loss: Loss, responding: bool
     ) -> Seen:
-        """The energies and errors of the molecules of some chunks, with their derivatives."""
-        count = sum(map(len, self.places))
-        energies, usable = np.full((self.members, count), np.nan), np.zeros((self.members, count), bool)
-        weights, known = loss.weights(), self._known(chunks, loss, responding)
-        terms: dict[str, Any] = {name: np.zeros(self.members) for name in known}
+        """The energies and errors of some molecules, given by their places, with their derivatives.
+
+        The mean of an error is over the molecules that can be used. That a response has not converged is seen
+        only afterwards: then all is done again without that molecule.
+        """
+        asked = np.zeros((self.members, sum(map(len, self.places))), bool)
+        asked[:, molecules] = True
+        converged = [
+            np.asarray(field.converged)[:, : len(places)]
+            for field, places in zip(fields, self.places, strict=True)
+        ]
+        usable = asked & np.concatenate(converged, axis=1)
+        while True:
+            seen = self._seen(xcs, fields, asked, usable, loss, responding)
+            if (seen.usable == usable).all():
+                return seen
+            usable = seen.usable
+
+    def _seen(
+        self,
+        xcs: Functional,
+        fields: Fields,
+        asked: np.ndarray,
+        usable: np.ndarray,
+        loss: Loss,
+        responding: bool,
+    ) -> Seen:
+        """The same, of molecules that are expected to be usable."""
+        chunks = self.of(np.flatnonzero(asked[0]))
+        energies, found = np.full(asked.shape, np.nan), np.zeros(asked.shape, bool)
+        weights, (shares, labelled) = loss.weights(), self._shares(chunks, asked, usable, loss, responding)
+        terms = {name: np.where(_total(shares[name]) > 0, 0.0, np.nan) for name in labelled}
         observed: dict[int, Observed] = {}
         for index in chunks:
             chunk, places = self.prepared.chunks[index], self.places[index]
+            # Also those that nobody here has a label for, with weights of zero: one program for all batches.
             functions = loss.terms(tuple(chunk.labels), responding)
-            shares = {n: self._present(index, n) / max(known[n], 1.0) for n, _ in functions}
             one = programs.observe(
                 xcs,
                 chunk.system,
                 fields[index],
                 chunk.labels if responding else {},
-                {name: weights[name] * share for name, share in shares.items()},
+                {name: weights[name] * shares[name][index] for name, _ in functions},
                 functions,
                 responding,
                 self.prepared.mesh,
             )
             observed[index] = one
             energies[:, places] = np.asarray(one.energy)[:, : len(places)]
-            usable[:, places] = np.asarray(one.usable)[:, : len(places)]
-            for name, error in one.errors.items():
-                held = np.where(np.asarray(one.usable), np.asarray(error), 0.0)
-                terms[name] = terms[name] + held @ shares[name]
-        looked = [k for index in chunks for k in self.places[index]]
-        failed = tuple(self.prepared.names[k] for k in looked if not usable[:, k].all())
+            found[:, places] = np.asarray(one.usable)[:, : len(places)]
+            for name in labelled.keys() & one.errors.keys():
+                share = shares[name][index]
+                terms[name] += np.where(share > 0, share * np.asarray(one.errors[name]), 0.0).sum(1)
+        energies, usable = np.where(asked, energies, np.nan), usable & found
+        failed = tuple(self.prepared.names[k] for k in np.flatnonzero((asked & ~usable).any(0)))
         return Seen(energies, usable, failed, terms, observed, self.places)
 
-    def _present(self, index: int, term: str) -> np.ndarray:
-        """1 for each molecule of a chunk that a term applies to, 0 for others and for repeated ones."""
-        chunk = self.prepared.chunks[index]
-        real = (np.arange(chunk.lanes) < len(chunk.names)).astype(float)
-        return real * chunk.known.get(term, np.ones(chunk.lanes))
+    def _shares(
+        self, chunks: Sequence[int], asked: np.ndarray, usable: np.ndarray, loss: Loss, responding: bool
+    ) -> tuple[dict[str, dict[int, np.ndarray]], dict[str, None]]:
+        """For each term, the share of each lane of each chunk in the mean over usable molecules.
 
-    def _known(self, chunks: Sequence[int], loss: Loss, responding: bool) -> dict[str, float]:
-        """The number of molecules that each term applies to."""
-        known: dict[str, float] = {}
+        And the terms that there is a label for.
+        """
+        shares: dict[str, dict[int, np.ndarray]] = {}
+        labelled: dict[str, None] = {}
         for index in chunks:
-            for name, _ in loss.terms(tuple(self.prepared.chunks[index].labels), responding):
-                known[name] = known.get(name, 0.0) + self._present(index, name).sum()
-        return known
+            chunk, places = self.prepared.chunks[index], self.places[index]
+            for name, _ in loss.terms(tuple(chunk.labels), responding):
+                has = chunk.known.get(name, np.ones(chunk.lanes))
+                if has[: len(places)] @ asked[0, places]:
+                    labelled[name] = None
+                rows = has * _on_lanes(usable.astype(float), places, chunk.lanes)
+                shares.setdefault(name, {})[index] = rows
+        for rows_of in shares.values():
+            count = np.maximum(_total(rows_of), 1.0)[:, None]
+            rows_of.update({index: rows / count for index, rows in rows_of.items()})
+        return shares, labelled
+
+
+def _total(rows: Mapping[int, np.ndarray]) -> np.ndarray:
+    """The sum over all chunks and lanes, for each member."""
+    return sum((x.sum(1) for x in rows.values()), np.zeros(()))

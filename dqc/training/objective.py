@@ -131,11 +131,15 @@ class Table:
         return (~usable).astype(float) @ (self.coefficients != 0).T.astype(float) == 0
 
     def loss(self, energies: np.ndarray, usable: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The mean square error in (kcal/mol)^2 over usable reactions, and its derivative by the energies."""
+        """The mean square error in (kcal/mol)^2 over usable reactions, and its derivative by the energies.
+
+        Without any such reaction the mean is NaN, and the derivative zero.
+        """
         errors, count = self.errors(energies, usable), self.usable(usable).sum(-1)
         errors = np.nan_to_num(errors, nan=0.0) / np.maximum(count, 1)[..., None] ** 0.5
         slope = 2.0 * HARTREE_IN_KCAL_PER_MOL * errors @ self.coefficients
-        return (errors**2).sum(-1), slope / np.maximum(count, 1)[..., None] ** 0.5
+        mean = np.where(count > 0, (errors**2).sum(-1), np.nan)
+        return mean, slope / np.maximum(count, 1)[..., None] ** 0.5
 
 
 def mean_absolute(errors: np.ndarray) -> np.ndarray:

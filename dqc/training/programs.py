@@ -14,6 +14,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Bool, Float
 
@@ -69,18 +70,18 @@ def observe(
     systems: System,
     fields: Solution,
     labels: Mapping[str, Any],
-    weights: Mapping[str, Float[Array, "*b"]],
+    weights: Mapping[str, Float[Array | np.ndarray, "*b"]],
     terms: tuple[tuple[str, Term], ...] = (),
     responding: bool = True,
     mesh: Mesh | None = None,
 ) -> Observed:
     """Energies and errors of given fields, and their derivatives.
 
-    ``weights`` are those of each term for each molecule. ``responding`` says whether the fields follow the
-    functional when an error is differentiated.
+    ``weights`` are those of each term for each member and molecule. ``responding`` says whether the fields
+    follow the functional when an error is differentiated.
     """
     observed = partial(_observe, terms, responding)
-    return _everywhere(observed, mesh, xcs, (systems, labels, weights), (fields,))
+    return _everywhere(observed, mesh, xcs, (systems, labels), (fields, weights))
 
 
 def _observe(
@@ -89,8 +90,8 @@ def _observe(
     xc: Functional,
     system: System,
     labels: Mapping[str, Any],
-    weights: Mapping[str, Array],
     field: Solution,
+    weights: Mapping[str, Array],
 ) -> Observed:
     C, f = field.mo_coeff[:, :, : field.occupations.shape[1]], field.occupations
     energy, slope = jax.value_and_grad(lambda xc: energies(system, xc, C, f).total)(xc)

@@ -21,7 +21,7 @@ from jaxtyping import Array, Float
 from dqc.constants import HARTREE_IN_KCAL_PER_MOL
 from dqc.data.checks import shared
 from dqc.data.sets import Reactions
-from dqc.training.log import Log, Position, settings_of
+from dqc.training.log import Log, Position, settings_of, summary, text
 from dqc.training.molecules import Fields, Molecules, Seen
 from dqc.training.objective import Loss, Table, mean_absolute
 from dqc.training.result import Errors, Trained, stacked, unstacked
@@ -98,8 +98,9 @@ def train(
     tables = {name: Table.of(part.reactions, prepared.names) for name, part in parts.items()}
     trained = Training(xcs, molecules, tables, stages, losses, log, seed).run(restart)
     if directory is not None and jax.process_index() == 0:
+        systems = {name: value for name, value in build.items() if name != "devices"}
         trained.save(
-            directory, {"trained on": data.name, "systems": build, "stages": [repr(s) for s in stages]}
+            directory, {"trained on": data.name, "systems": systems, "stages": [text(s) for s in stages]}
         )
     return trained
 
@@ -115,10 +116,13 @@ def _check(parts: Mapping[str, Reactions], losses: Sequence[Loss]) -> None:
             raise ValueError(
                 f"{', '.join(both)} would be in the training and in the {other} data: see dqc.data.split"
             )
-    known = {name for labels in parts["train"].labels.values() for name in labels.known}
-    for label in {name for loss in losses for name in loss.labelled()}:
+    named = {name for reaction in parts["train"].reactions for name in reaction.molecules}
+    known = {x for name, labels in parts["train"].labels.items() if name in named for x in labels.known}
+    for label in dict.fromkeys(name for loss in losses for name in loss.labelled()):
         if label not in known:
-            raise ValueError(f"the loss asks for the label {label}, and no molecule to train on has it")
+            raise ValueError(
+                f"the loss asks for the label {label}, and no molecule of a reaction to train on has it"
+            )
 
 
 class Training:
@@ -206,19 +210,21 @@ class Training:
     def step(self, state: State, at: Position, batch: np.ndarray) -> tuple[State, dict[str, Any]]:
         """One step of the optimiser, on a batch of reactions."""
         loss, table = self.losses[at.stage], self.tables["train"].only(batch)
-        chunks = self.molecules.of(table.molecules)
         responding = self.stages[at.stage].kind == "in-scf"
         if responding:
+            chunks = self.molecules.of(table.molecules)
             state = replace(state, fields=self.solved(state.xcs, state.fields, chunks))
-        seen = self.molecules.seen(state.xcs, state.fields, chunks, loss, responding)
+        seen = self.molecules.seen(state.xcs, state.fields, table.molecules, loss, responding)
         energy, slope = table.loss(seen.energies, seen.usable)
         penalties, gradient = self.penalties[at.stage](state.xcs)
         gradient = jax.tree.map(jnp.add, gradient, seen.gradient(loss.energy * slope))
-        xcs, optimizer, moved = self.updates[at.stage](state.xcs, state.optimizer, gradient)
         terms = {"energy": energy, **seen.terms, **{n: np.asarray(v) for n, v in penalties.items()}}
         weights = loss.weights()
+        total = sum((weights[n] * v for n, v in terms.items() if weights[n]), np.zeros(len(energy)))
+        known = np.isfinite(total)  # else nothing has converged of a part of the loss: no step without it
+        xcs, optimizer, moved = self.updates[at.stage](state.xcs, state.optimizer, gradient, known)
         record = {
-            "loss": sum(weights[n] * v for n, v in terms.items()).tolist(),  # type: ignore[union-attr]
+            "loss": total.tolist(),
             "terms": {n: v.tolist() for n, v in terms.items()},
             "error": mean_absolute(table.errors(seen.energies, seen.usable)).tolist(),
             "reactions": len(batch),
@@ -234,10 +240,9 @@ class Training:
         if "validation" not in self.tables or not due:
             return state, {}
         table, fields = self.tables["validation"], state.fields
-        chunks = self.molecules.of(table.molecules)
         if stage.kind == "in-scf":
-            fields = self.solved(state.xcs, fields, chunks)
-        seen = self.molecules.seen(state.xcs, fields, chunks, Loss(), False)
+            fields = self.solved(state.xcs, fields, self.molecules.of(table.molecules))
+        seen = self.molecules.seen(state.xcs, fields, table.molecules, Loss(), False)
         error = mean_absolute(table.errors(seen.energies, seen.usable))
         better = jnp.asarray(error < np.asarray(state.best_error))
         state = replace(
@@ -257,7 +262,7 @@ class Training:
 
     def errors(self, xcs: Functional, fields: Fields) -> tuple[Seen, dict[str, np.ndarray]]:
         """What is seen of all molecules, and the errors of all reactions, kcal/mol."""
-        seen = self.molecules.seen(xcs, fields, self.everything, Loss(), False)
+        seen = self.molecules.seen(xcs, fields, np.arange(len(self.molecules.prepared.names)), Loss(), False)
         return seen, {name: t.errors(seen.energies, seen.usable) for name, t in self.tables.items()}
 
     def batches(self, at: Position) -> list[np.ndarray]:
@@ -292,20 +297,3 @@ def _wide(mask: Array, like: Array) -> Array:
 
 def _numbers(rows: list) -> np.ndarray:
     return np.array([[np.nan if x is None else x for x in row] for row in rows], dtype=float)
-
-
-def summary(steps: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The record of an epoch from those of its steps: means, weighed by the reactions of each."""
-    weights = np.array([step["reactions"] for step in steps], dtype=float)
-    weights /= weights.sum()
-
-    def mean(rows: list) -> list:
-        return (weights @ np.array(rows)).tolist()
-
-    return {
-        "loss": mean([step["loss"] for step in steps]),
-        "terms": {name: mean([step["terms"][name] for step in steps]) for name in steps[0]["terms"]},
-        "error": mean([step["error"] for step in steps]),
-        "failed": sorted({name for step in steps for name in step["failed"]}),
-        "skipped": sum(step["skipped"] for step in steps),
-    }

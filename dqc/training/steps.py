@@ -32,11 +32,14 @@ def penalties_of(loss: Loss) -> Callable[[Functional], tuple[dict[str, Array], F
 
 def update_of(
     optimizer: optax.GradientTransformation,
-) -> Callable[[Functional, Any, Functional], tuple[Functional, Any, Bool[Array, " q"]]]:
-    """A step of each member; one whose gradient is not finite stays where it is, and says so."""
+) -> Callable[[Functional, Any, Functional, Any], tuple[Functional, Any, Bool[Array, " q"]]]:
+    """A step of each member whose loss is known; one whose gradient is not finite stays where it is, too.
 
-    def one(xc: Functional, state: Any, gradient: Functional) -> tuple[Functional, Any, Array]:
-        finite = jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient)]).all()
+    The last result says who has moved.
+    """
+
+    def one(xc: Functional, state: Any, gradient: Functional, known: Array) -> tuple[Functional, Any, Array]:
+        finite = jnp.stack([known, *(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))]).all()
         update, new = optimizer.update(gradient, state, xc)
         after = (optax.apply_updates(xc, update), new)
         moved, kept = jax.tree.map(lambda a, b: jnp.where(finite, a, b), after, (xc, state))

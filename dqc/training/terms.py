@@ -72,11 +72,12 @@ def homo_error(system: System, xc: Functional, field: Solution, label: Array) ->
 
 
 def stationarity(system: System, xc: Functional, field: Solution, label: Any = None) -> Float[Array, ""]:
-    """1/2 sum (f_i - f_a) F_ia^2 / (e_a - e_i) over orbitals of both spins, kcal/mol.
+    """sum (f_i - f_a) F_ia^2 / (e_a - e_i) over orbitals i and a of each spin, kcal/mol.
 
-    To second order the energy that a fixed field would lose by becoming self-consistent, or half of it:
-    where it is large, an energy at that field says little. F is the Fock matrix of ``xc`` at the field, whose
-    orbitals and levels are those of the functional that it was solved with.
+    To second order the energy that a fixed field would lose by becoming self-consistent, if its potential did
+    not follow its density; since it does, mostly to its screening, the loss is usually smaller. Where it is
+    large, an energy at that field says little. F is the Fock matrix of ``xc`` at the field, whose orbitals
+    and levels are those of the functional that it was solved with.
     """
     C, e, f = field.mo_coeff, field.mo_energy, field.occupations
     spins, slots = f.shape
@@ -86,7 +87,7 @@ def stationarity(system: System, xc: Functional, field: Solution, label: Any = N
     held = jnp.pad(one_spin, ((0, 0), (0, C.shape[2] - slots)))
     transfer = jnp.maximum(one_spin[:, None, :] - held[:, :, None], 0.0)
     gap = jnp.maximum(e[:, :, None] - e[:, None, :slots], SMALLEST_GAP)
-    return 0.5 * (3 - spins) * HARTREE_IN_KCAL_PER_MOL * jnp.sum(transfer * coupling**2 / gap)
+    return (3 - spins) * HARTREE_IN_KCAL_PER_MOL * jnp.sum(transfer * coupling**2 / gap)
 
 
 TERMS: dict[str, Term] = {  # by the name of the label
