@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dqc.constants import BOHR_IN_ANGSTROM
+from dqc.basis import pyscf_mole
+from dqc.constants import ATOMIC_SPINS, BOHR_IN_ANGSTROM
+from dqc.data import check, read
 from dqc.molecule import Molecule
 
 FILES = sorted((Path(__file__).parent.parent / "examples").glob("*.xyz"))
@@ -41,3 +43,25 @@ def test_example(path: Path) -> None:
 def test_aspirin_has_its_formula() -> None:
     path = next(path for path in FILES if path.stem == "aspirin")
     assert Molecule.from_xyz(path).formula == "C9H8O4"
+
+
+@pytest.mark.parametrize("name", ["molecules", "bonds"])
+def test_the_reference_data_hold_together(name: str) -> None:
+    folder = Path(__file__).parent.parent / "examples" / "small_molecules"
+    data = read(folder / f"{name}.json")
+    for sentence in check(data):  # an electron, or a bare proton, is left out by design
+        assert ("ionisation" in sentence) or ("cation" in sentence and "-1 H, charge -1" in sentence), (
+            sentence
+        )
+    E = {key: known.energy for key, known in data.labels.items()}
+    for r in data.reactions:
+        value = sum(c * E[n] for n, c in zip(r.molecules, r.coefficients, strict=True))
+        assert r.value == pytest.approx(value, abs=1e-10)
+    assert all(m.symbols[0] in ATOMIC_SPINS for m in data.molecules.values())
+    assert {"reference_level", "licence", "command", "definition", "notes"} <= data.about.keys()
+    for key, known in data.labels.items():
+        if known.density is not None:
+            n, spin = data.molecules[key].n_electrons, data.molecules[key].spin
+            S = pyscf_mole(data.molecules[key], known.density.basis).intor("int1e_ovlp")
+            electrons = np.einsum("spq,pq->s", known.density.matrix, S)
+            np.testing.assert_allclose(electrons, [(n + spin) / 2, (n - spin) / 2], atol=1e-5)

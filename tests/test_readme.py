@@ -54,7 +54,7 @@ def test_every_file_named_is_there() -> None:
 def test_every_option_named_is_there() -> None:
     script = [sys.executable, "-c", "from dqc.cli import main; import sys; main(sys.argv[1:])"]
     told = ""
-    for command in ("energy", "optimize", "frequencies", "check"):
+    for command in ("energy", "optimize", "frequencies", "check", "reference"):
         told += subprocess.run(
             [*script, command, "--help"], capture_output=True, text=True, timeout=60
         ).stdout

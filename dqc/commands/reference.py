@@ -57,6 +57,8 @@ def run(arguments: argparse.Namespace) -> int:
     failed = labelling.failed
     for name, sentence in failed.items():
         print(f"dqc: {name} is left out: {sentence}", file=sys.stderr)
+    for name, sentence in labelling.doubts().items():
+        print(f"dqc: {name} is doubtful: {sentence}", file=sys.stderr)
     counted = f"{len(data.labels)} molecules and {len(data.reactions)} reactions"
     print(f"{counted} are in {out}; {len(failed)} failed.")
     return STATUS_FAILED if failed else 0
@@ -67,7 +69,7 @@ class Labelling:
 
     def __init__(self, arguments: argparse.Namespace, given: Reactions) -> None:
         from dqc.basis import pyscf_mole
-        from dqc.interop.reference import Level
+        from dqc.interop.level import Level
 
         self.level = Level(
             arguments.method,
@@ -155,7 +157,19 @@ class Labelling:
             "title": f"{len(molecules)} molecules at {self.level}",
             "reference_level": str(self.level),
         } | about
+        if doubts := self.doubts():
+            about["doubtful"] = doubts
         return Reactions(about.pop("set"), molecules, reactions, labels, about)
+
+    def doubts(self) -> dict[str, str]:
+        """Results that one determinant may be too few for, by name."""
+        from dqc.interop.reference import doubt
+
+        found = {
+            name: doubt(self.molecules[name], self.level, result["t1"], result["spin_square"])
+            for name, result in self.results.items()
+        }
+        return {name: sentence for name, sentence in found.items() if sentence}
 
     def _energy(self, balance: Balance) -> float:
         return sum(c * float(self.results[name]["energy"]) for name, c in balance.items())

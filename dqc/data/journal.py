@@ -13,7 +13,8 @@ class Journal:
     """Results by molecule and level; what is in the file already is found again.
 
     A record belongs to a molecule (elements, charge, spin, coordinates to the bit) at a level, so that a
-    change of either computes anew. A last line that was cut off is dropped.
+    change of either computes anew. A last line that was cut off is dropped. Raises
+    ``ValueError`` for a file with other damage.
     """
 
     def __init__(self, path: Path, resume: bool = True) -> None:
@@ -23,9 +24,11 @@ class Journal:
         if resume and path.exists():
             text = path.read_text()
             whole = text[: text.rfind("\n") + 1]
-            for line in whole.splitlines():
-                record = json.loads(line)
-                self._found[record["key"]] = record["result"]
+            try:
+                records = [json.loads(line) for line in whole.splitlines()]
+                self._found = {record["key"]: record["result"] for record in records}
+            except (ValueError, KeyError, TypeError) as error:
+                raise ValueError(f"{path} is damaged ({error}): remove it, or give --no-resume") from None
         if not resume or (path.exists() and path.read_text() != whole):
             path.write_text(whole)
 

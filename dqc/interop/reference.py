@@ -8,8 +8,6 @@ do not), also where the energy is CCSD(T)'s; with full CI they are full CI's.
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,8 +16,8 @@ from jaxtyping import Float
 
 from dqc.basis import pyscf_mole
 from dqc.data.sets import Density, Labels
+from dqc.interop.level import Level, extrapolate_correlation, extrapolate_hartree_fock
 from dqc.molecule import Molecule
-from dqc.names import nearest
 
 try:
     from pyscf import __version__, cc, fci, mcscf, mp, scf
@@ -30,79 +28,24 @@ except ModuleNotFoundError as error:
     raise ModuleNotFoundError("This needs PySCF, which is not installed: pip install pyscf.") from error
 
 PROGRAM = f"PySCF {__version__}"
-METHODS = ("ccsd(t)", "ccsd", "fci")
 ENERGY_TOLERANCE = 1e-11  # hartree, of Hartree-Fock
 GRADIENT_TOLERANCE = 1e-6  # of its orbitals
 CC_TOLERANCE = 1e-9  # hartree, of coupled cluster and full CI
 AMPLITUDES_TOLERANCE = 1e-6
 CYCLES = 150  # of coupled cluster
+HIGHEST_T1 = 0.044
+CONTAMINATION = 0.2  # of <S^2>
 RESTARTS = 8  # of Hartree-Fock, from saddle points
 MOST_DETERMINANTS = 5_000_000
 MOST_ORBITALS_OF_SPIN = 64  # PySCF applies the operator of total spin to fewer
-EXPONENT = 1.63  # of the Hartree-Fock energy's exponential convergence
 
 # PySCF leaves these shells of alkali and alkaline-earth atoms active, for which valence basis sets have no
 # correlating functions.
 _ALSO_CORE = {"Li": 1, "Be": 1, "Na": 4, "Mg": 4, "K": 4, "Ca": 4}
-_CARDINAL = {"d": 2, "t": 3, "q": 4, "5": 5, "6": 6}
-_FAMILY = re.compile(r"((?:aug-|jul-|jun-)?cc-p(?:c|wc)?v)([dtq56])(z(?:-\w+)?)")
 
 
 class NotConverged(RuntimeError):
     """A field or its correlation did not converge; the sentence says which."""
-
-
-@dataclass(frozen=True)
-class Level:
-    """Which wave function, in which basis sets; with two of them, extrapolated to the basis-set limit.
-
-    ``method`` is "ccsd(t)", "ccsd" or "fci". Open shells start from unrestricted Hartree-Fock, and all with
-    ``unrestricted`` do. ``frozen_core`` leaves the noble-gas core uncorrelated. With ``focal_point`` only MP2
-    is computed in the larger basis set: E_corr = E_MP2(CBS) + [E_corr - E_MP2](smaller set), see
-    A. G. Császár, W. D. Allen, H. F. Schaefer, J. Chem. Phys. 108, 9751 (1998), doi:10.1063/1.476449.
-
-    Raises ``ValueError`` for unknown methods and for basis sets between which nothing can be extrapolated.
-    """
-
-    method: str = "ccsd(t)"
-    basis: tuple[str, ...] = ("cc-pvtz", "cc-pvqz")
-    frozen_core: bool = True
-    focal_point: bool = False
-    unrestricted: bool = False
-
-    def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            found = nearest(self.method, METHODS)
-            raise ValueError(f"method={self.method!r} is not one of {', '.join(METHODS)}{found}")
-        if len(self.basis) not in (1, 2):
-            raise ValueError(f"{len(self.basis)} basis sets: one is expected, or two to extrapolate between")
-        if self.focal_point and len(self.basis) == 1:
-            raise ValueError("focal_point needs two basis sets: MP2 is computed in the larger one")
-        if len(self.basis) == 2:
-            self.cardinals  # noqa: B018  (raises)
-
-    @property
-    def cardinals(self) -> tuple[int, int]:
-        """The cardinal numbers X < Y of the two basis sets; raises ``ValueError`` where there are none."""
-        found = [_FAMILY.fullmatch(name.lower()) for name in self.basis]
-        families = {(match[1], match[3]) if match else None for match in found}
-        X, Y = (_CARDINAL[match[2]] if match else 0 for match in found)
-        if None in families or len(families) > 1 or X >= Y:
-            raise ValueError(
-                f"no extrapolation from {' to '.join(self.basis)}: two correlation-consistent sets of one "
-                "family are expected, the smaller first, such as cc-pvtz cc-pvqz"
-            )
-        return X, Y
-
-    def __str__(self) -> str:
-        core = "frozen core" if self.frozen_core else "all electrons"
-        core += ", unrestricted" if self.unrestricted else ""
-        method, basis = self.method.upper(), ", ".join(self.basis)
-        if len(self.basis) == 1:
-            return f"{method}/{basis}, {core}"
-        if self.focal_point:
-            return f"MP2/CBS({basis}) + [{method} - MP2]/{self.basis[0]}, {core}"
-        return f"{method}/CBS({basis}), {core}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,24 +58,6 @@ class Result:
     homo: tuple[float, float]  # the highest occupied levels, alpha and beta
     spin_square: float  # <S^2> of Hartree-Fock
     t1: float  # the T1 diagnostic of coupled cluster, 0 without
-
-
-def extrapolate_hartree_fock(energies: Sequence[float], cardinals: Sequence[int]) -> float:
-    """The limit of E_X = E + A exp(-1.63 X) through two points.
-
-    A. Halkier et al., Chem. Phys. Lett. 302, 437 (1999), doi:10.1016/S0009-2614(99)00179-7.
-    """
-    q = math.exp(-EXPONENT * (cardinals[1] - cardinals[0]))
-    return (energies[1] - q * energies[0]) / (1.0 - q)
-
-
-def extrapolate_correlation(energies: Sequence[float], cardinals: Sequence[int]) -> float:
-    """The limit of E_X = E + A X^-3 through two points.
-
-    T. Helgaker, W. Klopper, H. Koch, J. Noga, J. Chem. Phys. 106, 9639 (1997), doi:10.1063/1.473863.
-    """
-    x, y = (float(X) ** 3 for X in cardinals)
-    return (y * energies[1] - x * energies[0]) / (y - x)
 
 
 def reference(molecule: Molecule, level: Level, density: bool = False) -> Result:
@@ -187,6 +112,22 @@ def hartree_fock(mole: Any, unrestricted: bool = False) -> Any:
     raise NotConverged(f"Hartree-Fock is at a saddle point after {RESTARTS} restarts downhill")
 
 
+def doubt(molecule: Molecule, level: Level, t1: float, spin_square: float) -> str:
+    """Why coupled cluster of one determinant may be off by kcal/mol there; empty where nothing says so.
+
+    T1 above 0.044 (D. Jayatilaka, T. J. Lee, J. Chem. Phys. 98, 9734 (1993), doi:10.1063/1.464352) or an
+    unrestricted determinant of mixed spin, unless the method is exact.
+    """
+    mole = pyscf_mole(molecule, level.basis[0])
+    correlated = mole.nelectron - 2 * (_core(mole) if level.frozen_core else 0)
+    S = molecule.spin / 2
+    if correlated <= 2 or level.method == "fci":
+        return ""
+    if t1 < HIGHEST_T1 and abs(spin_square - S * (S + 1)) < CONTAMINATION:
+        return ""
+    return f"T1 is {t1:.3f}, and <S^2> {spin_square:.2f} where {S * (S + 1):.2f} is pure"
+
+
 def density_at(
     density: Density, molecule: Molecule, points: Float[np.ndarray, "g x"]
 ) -> Float[np.ndarray, "2 g"]:
@@ -238,6 +179,7 @@ def _correlated(
 
 
 def _full_ci(mf: Any, frozen: int, electrons: list[int]) -> tuple[float, np.ndarray, float]:
+    """The lowest state of the molecule's spin; of open shells in 64 orbitals and more, of its M_S."""
     n = mf.mo_coeff.shape[-1] - frozen
     determinants = math.comb(n, electrons[0]) * math.comb(n, electrons[1])
     if determinants > MOST_DETERMINANTS:

@@ -12,6 +12,7 @@ import pytest
 import dqc.interop.reference as reference
 from dqc.cli import main
 from dqc.data import read
+from dqc.interop.level import Level
 
 FILES = {
     "hydrogen": "2\ncharge=0 spin=0\nH 0 0 0\nH 0 0 0.74\n",
@@ -60,7 +61,7 @@ def test_it_writes_a_data_set(files: list[str], capsys: pytest.CaptureFixture) -
         f"ionisation of {x}" for x in ("hydroxyl", "H")
     }
     assert [name for name, known in data.labels.items() if known.density] == ["hydrogen"]
-    found = reference.reference(data.molecules["hydrogen"], reference.Level(basis=("sto-3g",)), True).labels
+    found = reference.reference(data.molecules["hydrogen"], Level(basis=("sto-3g",)), True).labels
     assert E["hydrogen"] == pytest.approx(found.energy, abs=1e-8)
     np.testing.assert_allclose(data.labels["hydrogen"].density.matrix, found.density.matrix, atol=1e-6)
     assert data.about["reference_level"] == "CCSD(T)/sto-3g, frozen core"
@@ -162,6 +163,21 @@ def test_bad_input_is_one_sentence(
     assert sentence in told
     assert told.count("\n") == 1
     assert not computed
+
+
+def test_doubtful_labels_are_named(files: list[str], capsys: pytest.CaptureFixture) -> None:
+    Path("hydroxyl.xyz").write_text(FILES["hydroxyl"].replace("0.97", "2.2"))
+    assert command(files) == 0
+    told = capsys.readouterr().err
+    assert "dqc: hydroxyl is doubtful: T1 is" in told
+    assert set(read("set.json").about["doubtful"]) == {"hydroxyl"}
+
+
+def test_a_damaged_journal_is_refused(files: list[str], capsys: pytest.CaptureFixture) -> None:
+    Path("set.jsonl").write_text('{"key": "a", \n')
+    assert command(files) == 2
+    assert "set.jsonl is damaged" in capsys.readouterr().err
+    assert command(files, "--no-resume", "--no-atomization") == 0
 
 
 def test_two_molecules_of_one_name_are_refused(files: list[str], capsys: pytest.CaptureFixture) -> None:

@@ -12,12 +12,11 @@ from pyscf import dft, scf
 from dqc.basis import pyscf_mole
 from dqc.data import Density
 from dqc.interop import reference as module
+from dqc.interop.level import Level, extrapolate_correlation, extrapolate_hartree_fock
 from dqc.interop.reference import (
-    Level,
     NotConverged,
     density_at,
-    extrapolate_correlation,
-    extrapolate_hartree_fock,
+    doubt,
     hartree_fock,
     reference,
 )
@@ -100,6 +99,15 @@ def test_hartree_fock_leaves_a_saddle_point() -> None:
     assert mf.e_tot < symmetric - 0.05
     assert mf.spin_square()[0] > 0.9
     assert hartree_fock(mole).e_tot == pytest.approx(symmetric, abs=1e-8)  # restricted stays restricted
+
+
+def test_doubts_are_told() -> None:
+    assert doubt(OH, level(), 0.01, 0.76) == ""
+    assert doubt(OH, level(), 0.05, 0.76) == "T1 is 0.050, and <S^2> 0.76 where 0.75 is pure"
+    assert doubt(OH, level(), 0.01, 1.10)
+    assert doubt(OH, level("fci"), 0.0, 1.10) == ""
+    assert doubt(LIH, level(), 0.1, 0.0) == ""  # two electrons: exact
+    assert doubt(LIH, level(frozen_core=False), 0.1, 0.0)
 
 
 @pytest.mark.parametrize(("mol", "basis"), [(OH, "6-31g"), (LIH, "cc-pvdz")], ids=["OH", "LiH"])
