@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -105,6 +106,19 @@ class Reactions:
         kept = {name: molecule for name, molecule in self.molecules.items() if name in named}
         labels = {name: known for name, known in self.labels.items() if name in named}
         return replace(self, molecules=kept, reactions=tuple(reactions), labels=labels)
+
+    def matching(self, only: Sequence[str] = ("*",), leave_out: Sequence[str] = ()) -> Reactions:
+        """The reactions whose names match a pattern of ``only``, as file names do, and none of ``leave_out``.
+
+        Raises ``ValueError`` for a pattern that no name matches.
+        """
+        names = [reaction.name for reaction in self.reactions]
+        for pattern in (*only, *leave_out):
+            if not fnmatch.filter(names, pattern):
+                raise ValueError(f"no reaction of {self.name} is called {pattern!r}{nearest(pattern, names)}")
+        kept = {name for pattern in only for name in fnmatch.filter(names, pattern)}
+        kept -= {name for pattern in leave_out for name in fnmatch.filter(names, pattern)}
+        return self.only([reaction for reaction in self.reactions if reaction.name in kept])
 
 
 def joined(parts: Sequence[Reactions]) -> Reactions:

@@ -31,7 +31,9 @@ _FUNCTIONAL: _Keys = {
     "parent": _TEXT, "rung": _TEXT, "constraints": _TEXTS, "hidden": _WHOLES, "precision": _TEXT,
     "seed": _WHOLE, "start": _TEXT, "trainable": _TEXTS, "members": _WHOLE,
 }  # fmt: skip
-_DATA: _Keys = {"train": _TEXTS, "validation": _TEXTS, "test": _TEXTS, "split": _NUMBERS, "seed": _WHOLE}
+_FILES = (*_TEXTS, "a table", "a list of tables")
+_FILE: _Keys = {"file": _TEXT, "only": _TEXTS, "leave_out": _TEXTS}
+_DATA: _Keys = {"train": _FILES, "validation": _FILES, "test": _FILES, "split": _NUMBERS, "seed": _WHOLE}
 _SYSTEM: _Keys = {
     "basis": _TEXT, "grid": _WHOLE, "two_electron": _TEXT, "auxbasis": _TEXT, "growth": _NUMBER,
     "lanes": _WHOLE,
@@ -142,25 +144,35 @@ def _members(given: dict[str, Any], folder: Path) -> tuple[Functional, ...]:
 def _parts(given: Mapping[str, Any], folder: Path, path: Path) -> dict[str, Reactions]:
     """The parts of the data: files of their own, or shares of those to train on."""
     read_all = {
-        name: data.joined([data.read(folder / one) for one in _listed(given[name])])
+        name: data.joined([_file(one, folder, f"{path}, [data], {name}") for one in _listed(given[name])])
         for name in ("train", "validation", "test")
         if name in given
     }
     if "train" not in read_all:
         raise ValueError(f"{path}, [data]: train names the file of the data, or several")
     if "split" in given:
-        if len(read_all) > 1:
-            raise ValueError(f"{path}, [data]: split shares out train; validation and test go without it")
-        shares, names = given["split"], ("train", "validation", "test")
+        shares = given["split"]
+        names = [n for n in ("train", "validation", "test") if n == "train" or n not in read_all]
         if not 1 <= len(shares) <= len(names):
             raise ValueError(f"{path}, [data]: split is {shares}: shares of {', '.join(names)} are expected")
         split = data.split(read_all["train"], shares, given.get("seed", 0))
-        return {name: part for name, part in zip(names, split, strict=False) if part.reactions}
+        return read_all | {name: part for name, part in zip(names, split, strict=False) if part.reactions}
     return read_all
 
 
-def _listed(value: str | list[str]) -> list[str]:
-    return [value] if isinstance(value, str) else value
+def _file(given: str | dict[str, Any], folder: Path, where: str) -> Reactions:
+    """A data set, or those of its reactions whose names match."""
+    if isinstance(given, str):
+        return data.read(folder / given)
+    _checked(given, _FILE, where)
+    if "file" not in given:
+        raise ValueError(f"{where}: file= names the file of the data")
+    whole = data.read(folder / given["file"])
+    return whole.matching(_listed(given.get("only", "*")), _listed(given.get("leave_out", [])))
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def _loss(given: Mapping[str, Any], folder: Path, where: str = "[loss]") -> Loss:
