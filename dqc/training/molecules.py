@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from dqc.constants import HARTREE_IN_KCAL_PER_MOL
 from dqc.solution import Solution
@@ -45,17 +45,20 @@ class Seen:
                 parts.append(contract(usable, observed.error_slope))
         return jax.tree.map(lambda *x: sum(x[1:], x[0]), *parts)
 
-    def fisher(self, table: Table) -> Functional:
-        """mean over usable reactions of (dE_r/dtheta)^2 for each leaf, (kcal/mol)^2."""
+    def rows(self, table: Table) -> Functional:
+        """dE_r/dtheta / sqrt(usable reactions), kcal/mol; zero for others: (members, reactions, ...).
+
+        The sum of their squares is the mean over reactions of (dE_r/dtheta)^2, the Fisher information.
+        """
         usable = table.usable(self.usable)
-        count = np.maximum(usable.sum(-1), 1)
-        total: Any = None
-        for row, c in enumerate(table.coefficients):
-            slope = np.where(usable[:, row, None], HARTREE_IN_KCAL_PER_MOL * c, 0.0) / count[:, None] ** 0.5
-            square = jax.tree.map(jnp.square, self.gradient(slope))
-            total = square if total is None else jax.tree.map(jnp.add, total, square)
-        fisher: Functional = total
-        return fisher
+        scale = HARTREE_IN_KCAL_PER_MOL / np.maximum(usable.sum(-1), 1) ** 0.5
+        weights = scale[:, None, None] * usable[:, :, None] * table.coefficients
+        parts = []
+        for index, observed in self.chunks.items():
+            places, lanes = self.places[index], observed.energy.shape[1]
+            on_lanes = np.pad(weights[:, :, places], ((0, 0), (0, 0), (0, lanes - len(places))))
+            parts.append(spread(on_lanes, observed.usable, observed.slope))
+        return jax.tree.map(lambda *x: sum(x[1:], x[0]), *parts)
 
 
 def _on_lanes(values: np.ndarray, places: np.ndarray, lanes: int) -> np.ndarray:
@@ -70,6 +73,17 @@ def contract(weights: Float[Array, "*b"], slopes: Any) -> Any:
     def leaf(slope: Array) -> Array:
         w = weights.reshape(weights.shape + (1,) * (slope.ndim - 2))
         return jnp.where(w != 0, w * slope, 0.0).sum(1)  # zero times NaN would be NaN
+
+    return jax.tree.map(leaf, slopes)
+
+
+@jax.jit
+def spread(weights: Float[Array, "*b"], usable: Bool[Array, "*b"], slopes: Any) -> Any:
+    """sum over molecules, for each member and row: (m, r, l) and (m, l, ...) to (m, r, ...)."""
+
+    def leaf(slope: Array) -> Array:
+        held = jnp.where(usable.reshape(usable.shape + (1,) * (slope.ndim - 2)), slope, 0.0)
+        return jnp.einsum("mrl,ml...->mr...", weights, held)
 
     return jax.tree.map(leaf, slopes)
 

@@ -42,7 +42,7 @@ class State:
     optimizer: Any
     fields: Fields  # solved last
     best: Functional  # of this stage
-    best_error: Float[Array, " q"]  # of validation, kcal/mol
+    best_error: Float[Array, " q"]  # of validation, kcal/mol; without one, the loss
 
 
 def train(
@@ -64,7 +64,8 @@ def train(
 
     ``build`` are options of :func:`dqc.training.systems.prepare` (``basis``, ``grid``, ``growth``, ...) and
     ``scf`` of :func:`dqc.scf`. Where there is a ``validation``, each stage ends with the parameters that had
-    the smallest mean absolute error there, and else with the last.
+    the smallest mean absolute error there; else with those of the lowest loss, or, if its steps see only a
+    part of the reactions, with the last.
 
     In ``directory`` go checkpoints, the history as JSON lines and at the end the functionals; where it holds
     a checkpoint of the same training, that goes on, and ``restart=True`` begins anew. A molecule whose field
@@ -141,7 +142,8 @@ class Training:
         self.xcs, self.molecules, self.tables, self.stages = xcs, molecules, tables, stages
         self.losses, self.log, self.seed = losses, log, seed
         self.everything = range(len(molecules.places))
-        self.optimizers = [stage.transformation(stage.epochs * self.steps(stage)) for stage in stages]
+        count = len(tables["train"].names)
+        self.optimizers = [s.transformation(s.epochs * self.steps(s), count) for s in stages]
         self.updates = [update_of(optimizer) for optimizer in self.optimizers]
         self.penalties = [penalties_of(loss) for loss in losses]
 
@@ -201,7 +203,8 @@ class Training:
             at.lines = self.log.record(record)
             at.epoch, at.step, at.partial = at.epoch + 1, 0, []
             self.log.checkpoint(state, at)
-        xcs = state.best if "validation" in self.tables else state.xcs
+        whole = stage.batch is None or "validation" in self.tables
+        xcs = state.best if whole else state.xcs
         at.stage, at.epoch = at.stage + 1, 0
         state = self.entered(at.stage, xcs, state.fields)
         self.log.checkpoint(state, at, now=True)
@@ -221,8 +224,15 @@ class Training:
         terms = {"energy": energy, **seen.terms, **{n: np.asarray(v) for n, v in penalties.items()}}
         weights = loss.weights()
         total = sum((weights[n] * v for n, v in terms.items() if weights[n]), np.zeros(len(energy)))
-        known = np.isfinite(total)  # else nothing has converged of a part of the loss: no step without it
-        xcs, optimizer, moved = self.updates[at.stage](state.xcs, state.optimizer, gradient, known)
+        # Where nothing has converged of a part of the loss that is NaN, and there is no step without it.
+        rows = None
+        if self.stages[at.stage].optimizer == "gauss-newton":
+            rows = jax.tree.map(lambda x: x * (2.0 * loss.energy) ** 0.5, seen.rows(table))
+        used = jnp.asarray(table.usable(seen.usable).sum(-1))
+        xcs, optimizer, moved = self.updates[at.stage](
+            state.xcs, state.optimizer, gradient, jnp.asarray(total), rows, used
+        )
+        state = self.remembered(state, total) if len(batch) == len(self.tables["train"].names) else state
         record = {
             "loss": total.tolist(),
             "terms": {n: v.tolist() for n, v in terms.items()},
@@ -232,6 +242,12 @@ class Training:
             "skipped": int((~np.asarray(moved)).sum()),
         }
         return replace(state, xcs=xcs, optimizer=optimizer), record
+
+    def remembered(self, state: State, loss: np.ndarray) -> State:
+        """Where nothing is held out, the parameters with the lowest loss of all reactions are the best."""
+        if "validation" in self.tables:
+            return state
+        return self.improved(state, loss)
 
     def validated(self, state: State, at: Position) -> tuple[State, dict[str, Any]]:
         """The errors of validation, and the best parameters so far."""
@@ -244,16 +260,14 @@ class Training:
             fields = self.solved(state.xcs, fields, self.molecules.of(table.molecules))
         seen = self.molecules.seen(state.xcs, fields, table.molecules, Loss(), False)
         error = mean_absolute(table.errors(seen.energies, seen.usable))
-        better = jnp.asarray(error < np.asarray(state.best_error))
-        state = replace(
-            state,
-            fields=fields,
-            best=jax.tree.map(
-                lambda new, old: jnp.where(_wide(better, new), new, old), state.xcs, state.best
-            ),
-            best_error=jnp.where(better, error, state.best_error),
-        )
+        state = self.improved(replace(state, fields=fields), error)
         return state, {"validation": {"error": error.tolist(), "failed": list(seen.failed)}}
+
+    def improved(self, state: State, error: np.ndarray) -> State:
+        """The best parameters so far, of each member, with an error of the present ones."""
+        better = jnp.asarray(error < np.asarray(state.best_error))
+        best = jax.tree.map(lambda a, b: jnp.where(_wide(better, a), a, b), state.xcs, state.best)
+        return replace(state, best=best, best_error=jnp.where(better, error, state.best_error))
 
     def solved(self, xcs: Functional, fields: Fields, chunks: Iterable[int]) -> Fields:
         """The fields of all chunks, of which these are solved anew."""
@@ -287,7 +301,7 @@ class Training:
             name: Errors(t.names, t.values * HARTREE_IN_KCAL_PER_MOL, _numbers(at.before[name]), after[name])
             for name, t in self.tables.items()
         }
-        fisher = unstacked(seen.fisher(self.tables["train"]))[0]
+        fisher = jax.tree.map(lambda rows: (rows**2).sum(0), unstacked(seen.rows(self.tables["train"]))[0])
         return Trained(unstacked(state.xcs), errors, self.log.history, fisher)
 
 

@@ -8,11 +8,12 @@ from typing import Literal, get_args
 import optax
 
 from dqc.names import nearest
+from dqc.training.gauss_newton import gauss_newton
 from dqc.training.objective import Loss
 
 Kind = Literal["post-scf", "alternating", "in-scf"]
 SCHEDULES = ("constant", "cosine", "exponential")
-OPTIMIZERS = ("adam", "adamw", "adabelief", "lion", "sgd")
+OPTIMIZERS = ("adam", "adamw", "adabelief", "lion", "sgd", "gauss-newton")
 LAST = 0.01  # of the learning rate, at the end of an exponential or a cosine schedule
 
 
@@ -25,7 +26,8 @@ class Stage:
     ``"alternating"`` solves them again every ``refresh`` epochs: a step then costs one energy at fixed
     orbitals, whose first derivative is the same where the orbitals are self-consistent.
 
-    ``batch`` is the number of reactions to a step (all by default). ``optimizer`` is a name of :mod:`optax`,
+    ``batch`` is the number of reactions to a step (all by default). ``optimizer`` is ``"gauss-newton"``
+    (:mod:`dqc.training.gauss_newton`: all reactions in a step, far fewer steps) or a name of :mod:`optax`,
     with ``learning_rate``, ``schedule`` and ``clip`` (of the norm of the gradient), or a transformation of
     optax's in their place. ``validate`` is the number of epochs between validations, and ``loss``, where it
     is given, takes the place of the training's in this stage.
@@ -55,13 +57,17 @@ class Stage:
         for name in ("epochs", "refresh", "validate", *(() if self.batch is None else ("batch",))):
             if not (isinstance(getattr(self, name), int) and getattr(self, name) > 0):
                 raise ValueError(f"a stage's {name} is {getattr(self, name)!r}: a positive whole number")
+        if self.optimizer == "gauss-newton" and self.batch is not None:
+            raise ValueError("a stage's optimizer 'gauss-newton' goes with all reactions in a step: no batch")
         if not self.learning_rate > 0:
             raise ValueError(f"a stage's learning_rate is {self.learning_rate!r}: a positive number")
 
-    def transformation(self, steps: int) -> optax.GradientTransformation:
-        """The optimiser, for this number of steps."""
+    def transformation(self, steps: int, reactions: int) -> optax.GradientTransformationExtraArgs:
+        """The optimiser, for this number of steps and of reactions."""
         if not isinstance(self.optimizer, str):
-            return self.optimizer
+            return optax.with_extra_args_support(self.optimizer)
+        if self.optimizer == "gauss-newton":
+            return gauss_newton(reactions)
         rate = self.learning_rate
         schedule = {
             "constant": lambda: optax.constant_schedule(rate),
@@ -69,7 +75,8 @@ class Stage:
             "exponential": lambda: optax.exponential_decay(rate, steps, LAST),
         }[self.schedule]()
         step = getattr(optax, self.optimizer)(schedule)
-        return step if self.clip is None else optax.chain(optax.clip_by_global_norm(self.clip), step)
+        chain = step if self.clip is None else optax.chain(optax.clip_by_global_norm(self.clip), step)
+        return optax.with_extra_args_support(chain)
 
     def solves(self, epoch: int) -> bool:
         """Whether the fields are solved before this epoch, to be kept during it."""

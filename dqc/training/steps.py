@@ -31,16 +31,19 @@ def penalties_of(loss: Loss) -> Callable[[Functional], tuple[dict[str, Array], F
 
 
 def update_of(
-    optimizer: optax.GradientTransformation,
-) -> Callable[[Functional, Any, Functional, Any], tuple[Functional, Any, Bool[Array, " q"]]]:
-    """A step of each member whose loss is known; one whose gradient is not finite stays where it is, too.
+    optimizer: optax.GradientTransformationExtraArgs,
+) -> Callable[..., tuple[Functional, Any, Bool[Array, " q"]]]:
+    """A step of each member, from its state, gradient, loss, rows of derivatives and number of reactions.
 
-    The last result says who has moved.
+    A member whose loss or gradient is not finite stays where it is; the last result says who has moved.
     """
 
-    def one(xc: Functional, state: Any, gradient: Functional, known: Array) -> tuple[Functional, Any, Array]:
-        finite = jnp.stack([known, *(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))]).all()
-        update, new = optimizer.update(gradient, state, xc)
+    def one(
+        xc: Functional, state: Any, gradient: Functional, loss: Array, rows: Any, used: Array
+    ) -> tuple[Functional, Any, Array]:
+        leaves = jax.tree.leaves((gradient, loss))
+        finite = jnp.stack([jnp.isfinite(leaf).all() for leaf in leaves]).all()
+        update, new = optimizer.update(gradient, state, xc, loss=loss, rows=rows, used=used)
         after = (optax.apply_updates(xc, update), new)
         moved, kept = jax.tree.map(lambda a, b: jnp.where(finite, a, b), after, (xc, state))
         return moved, kept, finite
