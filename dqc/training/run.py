@@ -190,6 +190,8 @@ class Training:
             began = time.monotonic()
             if stage.solves(at.epoch) and at.step == 0:
                 state = replace(state, fields=self.solved(state.xcs, state.fields, self.everything))
+            if at.epoch == 0 and at.step == 0:  # what a stage begins with may be its best
+                state, _ = self.validated(state, at)
             batches = self.batches(at)
             while at.step < len(batches):
                 state, record = self.step(state, at, batches[at.step])
@@ -252,7 +254,7 @@ class Training:
     def validated(self, state: State, at: Position) -> tuple[State, dict[str, Any]]:
         """The errors of validation, and the best parameters so far."""
         stage = self.stages[at.stage]
-        due = (at.epoch + 1) % stage.validate == 0 or at.epoch + 1 == stage.epochs
+        due = (at.epoch + 1) % stage.validate == 0 or at.epoch + 1 == stage.epochs or at.step == 0
         if "validation" not in self.tables or not due:
             return state, {}
         table, fields = self.tables["validation"], state.fields
