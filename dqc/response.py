@@ -79,7 +79,10 @@ class Rotation:
         """The rotated orbitals of the slots, orthonormal under S."""
         slots = y.shape[2]
         Y = self.scale * y
-        Y = Y.at[:, :slots].add(-Y[:, :slots].transpose(0, 2, 1))
+        # Not by .at[].add: in reverse mode on a CPU, XLA (jaxlib 0.10) did that in place, and took for the
+        # transpose what it had just changed, so that derivatives came out at two thirds.
+        within, across = Y[:, :slots], Y[:, slots:]
+        Y = jnp.concatenate([within - within.transpose(0, 2, 1), across], axis=1)
         return _lowdin(self.orbitals[:, :, :slots] + self.orbitals @ Y, S)
 
     def frame(self, y: Float[Array, "s k i"], S: Float[Array, "n n"]) -> Float[Array, "s n k"]:

@@ -11,8 +11,9 @@ import pytest
 
 import dqc
 import dqc.response
+from dqc.batch import shape_of
 from dqc.density import density_matrix
-from dqc.implicit import eigenvectors
+from dqc.implicit import differentiable, eigenvectors
 from dqc.linalg import diagonalize
 from dqc.types import replace
 
@@ -181,3 +182,24 @@ def test_bad_choices_are_refused() -> None:
         dqc.scf(system, xc, adjoint="magic")
     with pytest.raises(ValueError, match="leave out smearing="):
         dqc.scf(system, xc, adjoint="unrolled", smearing=0.01)
+
+
+def test_slots_that_are_empty_change_no_derivative() -> None:
+    """A molecule beside a larger one: its field has slots without electrons, and ghosts beyond these."""
+    own, xc = case("H 0 0 0; F 0 0 0.9")
+    room = shape_of(own)._replace(orbitals=7, slots=6)
+
+    @jax.jit
+    def derivatives(xc: dqc.Functional, system: dqc.System, solution: dqc.Solution) -> tuple:
+        def f(xc: dqc.Functional) -> jax.Array:
+            return moment(system, differentiable(system, xc, solution))
+
+        return jax.grad(f)(xc), jax.jvp(f, (xc,), (jax.tree.map(jnp.ones_like, xc),))[1]
+
+    found = []
+    for system in (own, dqc.pad(own, room)):
+        reverse, forward = derivatives(xc, system, dqc.scf(system, xc, **TIGHT))
+        assert float(sum(reverse.trained.values())) == pytest.approx(float(forward), rel=1e-7)
+        found.append(float(forward))
+    assert abs(found[0]) > 1e-4
+    assert found[1] == pytest.approx(found[0], rel=1e-6)

@@ -28,7 +28,7 @@ class Seen:
     """Energies and errors of some of the molecules, over all of them: (members, molecules)."""
 
     energies: Float[np.ndarray, "*b"]  # hartree; NaN where a molecule was not looked at
-    usable: Float[np.ndarray, "*b"]  # whether it was, and its field and its response have converged
+    usable: Bool[np.ndarray, "*b"]  # whether it was, and its field and its response have converged
     failed: tuple[str, ...]  # the molecules of which, for some member, they have not
     terms: dict[str, Float[np.ndarray, " q"]]  # of each the mean over usable molecules, for each member
     chunks: dict[int, Observed]
