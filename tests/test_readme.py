@@ -27,17 +27,21 @@ def test_python_block_runs(code: str, monkeypatch: pytest.MonkeyPatch, capsys: p
     assert capsys.readouterr().out
 
 
-def test_the_first_command_runs() -> None:
+def test_the_first_command_trains(tmp_path: Path) -> None:
     command = blocks("sh")[0].strip()
     setup, program = command.split(" && ")
     assert setup == "pip install uv"
     uv, run, *words = shlex.split(program)
     assert (uv, run) == ("uv", "run")
     script = Path(sys.executable).with_name(words[0])
-    ran = subprocess.run([str(script), *words[1:]], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    words += ["--directory", str(tmp_path)]
+    ran = subprocess.run([str(script), *words[1:]], cwd=ROOT, capture_output=True, text=True, timeout=900)
     assert ran.returncode == 0, ran.stderr
-    assert "total energy" in ran.stdout
-    assert "Converged" in ran.stdout
+    assert "not converged" not in ran.stdout
+    assert "held out" in ran.stdout
+    assert (tmp_path / "training.png").is_file()
+    after, before = (float(x) for x in re.findall(r"mean absolute error.* (\S+) +(\S+)", ran.stdout)[1])
+    assert after < before  # of molecules that it has not seen
 
 
 def test_the_ci_script_runs_the_same_test_command() -> None:
@@ -54,11 +58,11 @@ def test_every_file_named_is_there() -> None:
 def test_every_option_named_is_there() -> None:
     script = [sys.executable, "-c", "from dqc.cli import main; import sys; main(sys.argv[1:])"]
     told = ""
-    for command in ("energy", "optimize", "frequencies", "check", "reference"):
+    for command in ("energy", "optimize", "frequencies", "check", "train", "evaluate", "reference"):
         told += subprocess.run(
             [*script, command, "--help"], capture_output=True, text=True, timeout=60
         ).stdout
-    for benchmark in ("energy", "functional", "gradient"):
+    for benchmark in ("energy", "functional", "gradient", "training"):
         script = [sys.executable, str(ROOT / "benchmarks" / f"{benchmark}.py")]
         told += subprocess.run([*script, "--help"], capture_output=True, text=True, timeout=60).stdout
     for option in set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", TEXT)) - {"--help"}:

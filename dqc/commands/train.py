@@ -54,30 +54,26 @@ def _title(chosen: config.Config) -> str:
 
 
 def table(trained: Trained) -> str:
-    """The errors of every reaction before and after, and what failed."""
+    """The energy of every reaction with the trained functional, its error and the error before."""
     lines = []
     spread = len(trained.functionals) > 1
+    width = max(20, *(len(name) + 2 for errors in trained.errors.values() for name in errors.names))
     for part, errors in trained.errors.items():
         name = {"train": "trained on", "validation": "held out", "test": "held out, test"}[part]
-        lines += [
-            "",
-            f"{name:<24} {'reference':>10} {'before':>9} {'after':>9}" + ("    spread" if spread else ""),
-        ]
+        head = f"{'energy':>10} {'reference':>10} {'error':>8} {'before':>8}"
+        lines += ["", f"{name:<{width}} {head}" + (f" {'spread':>8}" if spread else "")]
         before, after = errors.before.mean(0), errors.after.mean(0)
         for row, reaction in enumerate(errors.names):
-            line = f"  {reaction:<22} {errors.values[row]:>10.2f} {before[row]:>9.2f} {after[row]:>9.2f}"
-            lines.append(line + (f" {errors.after[:, row].std():>9.2f}" if spread else ""))
-        lines.append(
-            f"  {'mean absolute error':<22} {'kcal/mol':>10} {errors.mae[0]:>9.2f} {errors.mae[1]:>9.2f}"
-        )
-    lost = {
-        n
-        for e in trained.errors.values()
-        for n, x in zip(e.names, e.after.T, strict=True)
-        if np.isnan(x).any()
-    }
+            energy = errors.values[row] + after[row]
+            numbers = f"{energy:>10.2f} {errors.values[row]:>10.2f} {after[row]:>8.2f} {before[row]:>8.2f}"
+            uncertainty = f" {errors.after[:, row].std():>8.2f}" if spread else ""
+            lines.append(f"  {reaction:<{width - 2}} {numbers}{uncertainty}")
+        mean = f"{'':>10} {'kcal/mol':>10} {errors.mae[1]:>8.2f} {errors.mae[0]:>8.2f}"
+        lines.append(f"  {'mean absolute error':<{width - 2}} {mean}")
+    pairs = [(n, x) for e in trained.errors.values() for n, x in zip(e.names, e.after.T, strict=True)]
+    lost = sorted({name for name, errors in pairs if np.isnan(errors).any()})
     if lost:
-        lines += ["", f"not converged in the end: {', '.join(sorted(lost))}"]
+        lines += ["", f"not converged in the end: {', '.join(lost)}"]
     if trained.failed:
         counted = ", ".join(f"{name} ({count} epochs)" for name, count in sorted(trained.failed.items()))
         lines += ["", f"not converged, and left out: {counted}"]
