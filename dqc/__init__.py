@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import dqc.xc.constraints as constraints  # noqa: F401
     from dqc import interop as interop
     from dqc import losses as losses
+    from dqc import orbitals as orbitals
     from dqc.batch import bucket as bucket
     from dqc.batch import common_shape as common_shape
     from dqc.batch import pad as pad
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
     from dqc.system import build as build
     from dqc.types import pytree as pytree
     from dqc.types import static as static
+    from dqc.variational import minimise as minimise
     from dqc.xc.algebra import Algebra as Algebra
     from dqc.xc.features import Features as Features
     from dqc.xc.files import functional as functional
@@ -76,6 +78,7 @@ _HOME = {
     "functional": "dqc.xc.files",
     "iterate": "dqc.scf",
     "load": "dqc.storage",
+    "minimise": "dqc.variational",
     "orbitals_on": "dqc.properties.on_points",
     "pad": "dqc.batch",
     "padding_waste": "dqc.batch",
@@ -101,7 +104,12 @@ _HOME = {
 }
 
 # Modules to be had as ``dqc.<name>`` without an import of their own.
-_FOLDERS = {"constraints": "dqc.xc.constraints", "interop": "dqc.interop", "losses": "dqc.losses"}
+_FOLDERS = {
+    "constraints": "dqc.xc.constraints",
+    "interop": "dqc.interop",
+    "losses": "dqc.losses",
+    "orbitals": "dqc.orbitals",
+}
 
 __version__ = "0.1.0"
 __all__ = sorted(_HOME)

@@ -1,0 +1,110 @@
+"""A second-order step for the network's parameters, in the space of functions.
+
+To second order in a change of the orbitals, at fixed potential, the energy changes by sum_i f_i <d_i| F - e_i |d_i>.
+With d_i = J_i t the orbitals' tangent, less what the linear layer makes up for by itself (its Schur complement), this is
+the Gauss-Newton matrix of the parameters: M t = 2 sum_i f_i J_i^T (F - e_i) Q J_i t. Nothing but products with
+J and J^T is formed, on a coarse grid, and M + damping is inverted by conjugate gradients.
+Golub, Pereyra (1973), doi:10.1137/0710036 (variable projection); Martens (2010), Deep learning via Hessian-free
+optimization.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from dqc.orbitals.expectation import spheres, tabulate
+from dqc.orbitals.neural import Neural, Nuclei, Parameters
+from dqc.orbitals.poisson import potential
+from dqc.orbitals.quadrature import Quadrature
+
+ITERATIONS = 80  # of conjugate gradients
+RELATIVE = 1e-3  # residual at which they end
+LARGEST = 0.5  # change of any parameter in one step
+
+
+@partial(jax.jit, static_argnums=0)
+def step(
+    network: Neural,
+    parameters: Parameters,
+    nuclei: Nuclei,
+    grid: Quadrature,
+    C: Float[Array, "s n i"],
+    levels: Float[Array, "s i"],
+    occupations: Float[Array, "s i"],
+    gradient: Parameters,
+    damping: Float[Array, ""],
+) -> tuple[Parameters, Float[Array, ""]]:
+    """-(M + damping)^(-1) gradient, shortened to ``LARGEST``, and the fall of the energy that it promises.
+
+    ``grid`` may be coarse. ``C``, ``levels`` and ``occupations`` are those of the converged linear layer.
+    """
+    product = _product(network, parameters, nuclei, grid, C, levels, occupations)
+    damped = lambda t: jax.tree.map(lambda x, y: x + damping * y, product(t), t)  # noqa: E731
+    t, _ = jax.scipy.sparse.linalg.cg(damped, gradient, tol=RELATIVE, maxiter=ITERATIONS)
+    largest = jnp.max(jnp.stack([jnp.abs(x).max() for x in jax.tree.leaves(t)]))
+    t = jax.tree.map(lambda x: -x * jnp.minimum(1.0, LARGEST / largest), t)
+    promised = -_dot(gradient, t) - 0.5 * _dot(t, damped(t))
+    return t, promised
+
+
+def _product(network, parameters, nuclei, grid, C, levels, occupations) -> Any:
+    """t -> M t."""
+    chi = tabulate(network, parameters, nuclei, grid)
+    f = occupations.reshape(-1)
+    spins, n, _ = C.shape
+    columns = C.transpose(1, 0, 2).reshape(n, -1)
+    a, w, u = grid.weights.shape
+    weights, e = grid.weights.reshape(a * w, u), levels.reshape(-1)
+    psi = chi[:, 0] @ columns
+    v = _field(grid, (psi**2 * f).sum(-1))
+
+    def apply(d: Float[Array, "b d c k"]) -> Float[Array, "b d c k"]:
+        """F - e on functions: their values' and gradients' share of the quadratic form."""
+        value = (weights * v)[..., None] * d[:, 0] - weights[..., None] * e * d[:, 0]
+        return jnp.concatenate([value[:, None], 0.5 * weights[:, None, :, None] * d[:, 1:]], axis=1)
+
+    flat = chi.transpose(0, 1, 2, 3).reshape(-1, n)
+    S = chi[:, 0].reshape(-1, n).T @ (weights[..., None] * chi[:, 0]).reshape(-1, n)
+    zero = apply(jnp.zeros((*chi.shape[:3], len(e))))
+    del zero
+    H = sum(
+        chi[:, k].reshape(-1, n).T @ (x[..., None] * chi[:, k]).reshape(-1, n)
+        for k, x in enumerate((weights * v, *[0.5 * weights] * 3))
+    )
+    Cpsi = S @ columns
+    shift = Cpsi @ Cpsi.T
+    # Occupied orbitals are no freedom: lifted, and small overlaps kept from the inverse.
+    small = 1e-8 * jnp.trace(S) / n * jnp.eye(n)
+    factors = jax.vmap(lambda e: jnp.linalg.inv(H - e * S + (1.0 - e) * shift + small))(e)
+
+    def tangent(p: Parameters) -> Float[Array, "b d c k"]:
+        return jax.lax.map(lambda x: network.values(p, nuclei, x) @ columns, spheres(grid))
+
+    push = jax.linearize(tangent, parameters)[1]
+    pull = jax.linear_transpose(push, parameters)
+
+    def product(t: Parameters) -> Parameters:
+        d = push(t)
+        right = flat.T @ apply(d).reshape(-1, len(e))
+        y = jnp.einsum("knm,mk->nk", factors, right)
+        d = d - chi @ y
+        return pull(2.0 * f * apply(d))[0]
+
+    return product
+
+
+def _field(grid: Quadrature, rho: Float[Array, "b c"]) -> Float[Array, "b c"]:
+    """Attraction, Coulomb repulsion and Slater's exchange: near enough to F for any functional."""
+    separation = jnp.sqrt(((grid.points[..., None, :] - grid.coords) ** 2).sum(-1))
+    nuclear = -(grid.charges / separation).sum(-1).reshape(rho.shape)
+    V = potential(grid, rho.reshape(1, *grid.weights.shape)).reshape(rho.shape)
+    return nuclear + V - jnp.cbrt(3.0 / jnp.pi * rho)
+
+
+def _dot(a: Parameters, b: Parameters) -> Float[Array, ""]:
+    return sum((jnp.vdot(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)), jnp.zeros(()))
