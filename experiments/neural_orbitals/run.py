@@ -1,0 +1,157 @@
+"""Energies of neural orbitals beside complete-basis limits and the SCF's basis sets. See README.md."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import jax
+
+import dqc
+import dqc.cache
+
+HERE = Path(__file__).parent
+BASES = ("def2-svp", "def2-tzvp", "def2-qzvpp")
+CURVES = {
+    "H2": ("H 0 0 0; H 0 0 {}", (1.0, 1.2, 1.4, 1.7, 2.0, 2.5, 3.0, 4.0)),
+    "N2": ("N 0 0 0; N 0 0 {}", (1.7, 1.9, 2.068, 2.3, 2.6, 3.0)),
+}
+CURVE_FUNCTIONAL = "pbe"
+
+
+def tasks() -> list[dict[str, Any]]:
+    """Every calculation: those with a reference, quick ones first, then the curves."""
+    systems = tomllib.loads((HERE / "systems.toml").read_text())
+    rows = []
+    for name, entry in systems.items():
+        for kind in ("limit", "near"):
+            for xc, reference in entry.get(kind, {}).items():
+                row = {"system": name, "atoms": entry["atoms"], "xc": xc}
+                rows.append(row | {"reference": reference, "kind": kind})
+    for name, (atoms, distances) in CURVES.items():
+        for distance in distances:
+            row = {"system": name, "atoms": atoms.format(distance), "xc": CURVE_FUNCTIONAL}
+            rows.append(row | {"distance": distance, "kind": "curve"})
+    slow = [row for row in rows if row["system"] == "N2" and row["xc"] == "hf"]
+    return [row for row in rows if row not in slow] + slow
+
+
+def molecule(task: dict[str, Any]) -> dqc.Molecule:
+    return dqc.Molecule.from_string(task["atoms"], unit="bohr")
+
+
+def field(mol: dqc.Molecule, xc: dqc.Functional, basis: str) -> float:
+    """The SCF's energy in a basis, with exact integrals."""
+    system = dqc.build(mol, basis, xc, grid=5, two_electron="exact")
+    return float(dqc.scf(system, xc).energy)
+
+
+def calculate(task: dict[str, Any], steps: int, grid: int) -> dict[str, Any]:
+    """One row of the results."""
+    mol, xc = molecule(task), dqc.functional(task["xc"])
+    started = time.perf_counter()
+    sol = dqc.minimise(mol, xc, orbitals=dqc.orbitals.Neural(), grid=grid, steps=steps)
+    seconds = time.perf_counter() - started
+    row = {
+        "energy": float(sol.energy),
+        "energy_error": float(sol.energy_error),
+        "converged": bool(sol.converged),
+        "steps": int(sol.iterations),
+        "start": float(sol.history.energy[0]),
+        "seconds": round(seconds, 1),
+        "parameters": sum(x.size for x in jax.tree.leaves(sol.parameters)),
+        "homo": float(sol.mo_energy[0].max()),
+    }
+    return row | {basis: field(mol, xc, basis) for basis in BASES}
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Beside the references, in mHa; and the same for the curves."""
+    head = f"{'':<5} {'xc':<8} {'energy / Ha':>15} {'error':>8} {'energy_error':>13} " + "".join(
+        f"{basis:>12}" for basis in BASES
+    )
+    lines = [head + f" {'steps':>6} {'time / s':>9}"]
+    for row in rows:
+        if row["kind"] == "curve":
+            continue
+        off = {name: 1e3 * (row[name] - row["reference"]) for name in ("energy", *BASES)}
+        lines.append(
+            f"{row['system']:<5} {row['xc']:<8} {row['energy']:>15.7f} {off['energy']:>8.4f} "
+            f"{1e3 * row['energy_error']:>13.4f} "
+            + "".join(f"{off[basis]:>12.3f}" for basis in BASES)
+            + f" {row['steps']:>6} {row['seconds']:>9.0f}"
+            + ("" if row["kind"] == "limit" else "  (reference 0.1 to 0.3 above the limit)")
+            + ("" if row["converged"] else "  (not converged)")
+        )
+    lines += ["", f"{'':<5} {'R / bohr':>8} {'energy / Ha':>15} " + "".join(f"{b:>12}" for b in BASES)]
+    for row in rows:
+        if row["kind"] == "curve":
+            above = "".join(f"{1e3 * (row[basis] - row['energy']):>12.3f}" for basis in BASES)
+            lines.append(f"{row['system']:<5} {row['distance']:>8.3f} {row['energy']:>15.7f} {above}")
+    return "\n".join(lines)
+
+
+def draw(rows: list[dict[str, Any]], path: Path) -> None:
+    """The curves: energies, and how far above the neural ones the basis sets lie."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(2, len(CURVES), figsize=(10, 7), sharex="col")
+    for column, name in enumerate(CURVES):
+        points = sorted(
+            (row for row in rows if row["kind"] == "curve" and row["system"] == name),
+            key=lambda row: row["distance"],
+        )
+        R = [row["distance"] for row in points]
+        top, bottom = axes[:, column]
+        for basis in BASES:
+            top.plot(R, [row[basis] for row in points], label=basis)
+            bottom.semilogy(R, [1e3 * (row[basis] - row["energy"]) for row in points], "o-", label=basis)
+        top.plot(R, [row["energy"] for row in points], "k.", label="neural orbitals")
+        top.set(title=f"{name}, {CURVE_FUNCTIONAL.upper()}", ylabel="energy / Ha")
+        bottom.set(xlabel="R / bohr", ylabel="above neural orbitals / mHa")
+        top.legend()
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("results", type=Path, help="a JSON-lines file; what it already holds is not repeated")
+    parser.add_argument("--only", nargs="+", help="names of systems")
+    parser.add_argument("--xc", nargs="+", help="functionals")
+    parser.add_argument("--kind", nargs="+", help="limit, near, curve")
+    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--grid", type=int, default=2)
+    parser.add_argument("--table", action="store_true", help="print what there is and run nothing")
+    parser.add_argument("--figure", type=Path, help="draw the curves to this file")
+    options = parser.parse_args()
+    dqc.cache.enable()
+    rows = (
+        [json.loads(line) for line in options.results.read_text().splitlines()]
+        if options.results.exists()
+        else []
+    )
+    for task in [] if options.table else tasks():
+        chosen = {"only": "system", "xc": "xc", "kind": "kind"}
+        wanted = [getattr(options, o) is None or task[key] in getattr(options, o) for o, key in chosen.items()]
+        if not all(wanted) or any(task.items() <= row.items() for row in rows):
+            continue
+        row = task | calculate(task, options.steps, options.grid)
+        rows.append(row)
+        with options.results.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        print(table([row]).splitlines()[-1 if task["kind"] == "curve" else 1], flush=True)
+    print(table(rows))
+    if options.figure:
+        draw(rows, options.figure)
+
+
+if __name__ == "__main__":
+    main()
