@@ -88,6 +88,52 @@ def _check(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _orbitals(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    add("--xc", default="pbe", help="functional by its libxc-style name, or a file (default: %(default)s)")
+    add(
+        "--unrestricted",
+        action="store_true",
+        default=None,
+        help="one set of orbitals a spin, also for spin 0",
+    )
+    add(
+        "--steps",
+        type=int,
+        default=60,
+        metavar="N",
+        help="give up after N steps in all (default: %(default)s)",
+    )
+    add(
+        "--conv",
+        dest="tolerance",
+        type=_positive,
+        metavar="TOL",
+        help="fall of the energy that ends it, hartree",
+    )
+    add("--grid", type=int, default=2, help="grid level, 1 to 4; the last energy is on a finer one")
+    add(
+        "--shells",
+        type=int,
+        nargs="+",
+        default=[7, 5, 3, 1],
+        metavar="N",
+        help="functions on an atom, for each l",
+    )
+    add("--hidden", type=int, nargs="+", default=[24, 24], metavar="N", help="widths of the network's layers")
+    add("--seed", type=int, default=0, help="of the network's first parameters (default: %(default)s)")
+    add(
+        "--checkpoint",
+        metavar="FILE.npz",
+        help="written after every step (default: <name>_orbitals.npz, here)",
+    )
+    add("--resume", action="store_true", help="go on from the checkpoint")
+    add(
+        "--figure", metavar="FILE.png", help="picture of the convergence (default: <name>_orbitals.png, here)"
+    )
+    add("--json", metavar="FILE", help="also write the results to this file")
+
+
 def _molecule(command: argparse.ArgumentParser) -> None:
     """What is computed."""
     add = command.add_argument
@@ -156,6 +202,13 @@ _COMMANDS: dict[str, tuple[tuple[_Options, ...], str, str]] = {
         "harmonic frequencies and infrared intensities",
         """Harmonic frequencies and infrared intensities by differences of analytic forces, at the geometry
         given, which dqc optimize should have found with the same method.""",
+    ),
+    "orbitals": (
+        (_molecule, _orbitals),
+        "the Kohn-Sham energy without a basis set, by neural orbitals",
+        """A network that is the molecular orbitals is trained by the variational principle, without a basis
+        set.
+        Each step is kept in a checkpoint; --resume goes on from there.""",
     ),
     "check": (
         (_check,),

@@ -179,7 +179,7 @@ def build_grid(mole: Any, basis: Basis, level: int, chunk: int, max_blocks: int 
         Block(*(x[rows] for x in chunks), _shell_lists(rows, active), None)  # type: ignore[call-arg]
         for rows in _group(active, max_blocks)
     )
-    return Grid(blocks=blocks, radii=radii)
+    return Grid(blocks=blocks, radii=radii)  # type: ignore[arg-type]
 
 
 def _chunked(values: np.ndarray, size: int, mode: str = "constant") -> np.ndarray:

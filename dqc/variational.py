@@ -33,26 +33,30 @@ def minimise(
 ) -> Solution | NeuralSolution:
     """Minimise E[{phi_i}], <phi_i|phi_j> = delta_ij, over the orbitals themselves.
 
-    A ``Molecule`` comes with ``orbitals``, a network that is them (:class:`dqc.orbitals.Neural`): without a basis set
-    the minimum tends to the complete-basis limit. Its first layers take at most ``steps`` Gauss-Newton steps (60) from
-    parameters drawn with ``seed``, on quadratures of level ``grid`` (1 to 4; 2), and are converged when three steps lower the
-    energy by less than ``tolerance`` hartree (5e-6). The energy returned is that on a finer grid.
+    A ``Molecule`` comes with ``orbitals``, a network that is them (:class:`dqc.orbitals.Neural`): without a
+    basis set the minimum tends to the complete-basis limit. Its first layers take at most ``steps``
+    Gauss-Newton steps (60) from parameters drawn with ``seed``, on quadratures of level ``grid`` (1 to 4;
+    2), and are converged when three steps lower the energy by less than ``tolerance`` hartree (5e-6). The
+    energy returned is that on a finer grid.
 
-    A ``System`` comes without: its LCAO coefficients are rotated by L-BFGS until the orbital gradient is below
-    ``tolerance`` (1e-5), in at most ``steps`` evaluations (500); the result is that of :func:`dqc.scf`, differentiable
-    in the same ways.
+    A ``System`` comes without: its LCAO coefficients are rotated by L-BFGS until the orbital gradient is
+    below ``tolerance`` (1e-5), in at most ``steps`` evaluations (500); the result is that of
+    :func:`dqc.scf`, differentiable in the same ways.
 
-    ``field`` are further options of :func:`dqc.scf`: ``occupations``, ``unrestricted``, ``moments``, ``guess``. Raises
-    ``ValueError`` for a ``Molecule`` without ``orbitals``, a ``System`` with ``orbitals`` or ``grid``, a functional whose
-    exchange is not 1/r's, and elements beyond krypton.
+    ``field`` are further options of :func:`dqc.scf`: ``occupations``, ``unrestricted``, ``moments``,
+    ``guess``. Raises ``ValueError`` for a ``Molecule`` without ``orbitals``, a ``System`` with ``orbitals``
+    or ``grid``, a functional whose exchange is not 1/r's, and elements beyond krypton.
     """
     if isinstance(what, System):
         if orbitals is not None or grid is not None:
             raise ValueError(
-                "A System has its orbitals and grid already: leave out orbitals= and grid=, or give the Molecule."
+                "A System has its orbitals and grid already: leave out orbitals= and grid=, "
+                "or give the Molecule."
             )
-        given = {} if tolerance is None else {"tolerance": tolerance}
-        return scf(what, xc, direct=True, max_iterations=steps or ITERATIONS, **given, **field)
+        if tolerance is not None:
+            field["tolerance"] = tolerance
+        return scf(what, xc, direct=True, max_iterations=steps or ITERATIONS, **field)
+    solution: Any
     *_, solution = iterate(
         what, xc, orbitals=orbitals, grid=grid, steps=steps, seed=seed, tolerance=tolerance, **field
     )
@@ -79,16 +83,14 @@ def iterate(
         raise ValueError(f"{type(molecule).__name__} given, a Molecule or a System (dqc.build) is expected.")
     if not isinstance(orbitals, Neural):
         raise ValueError(
-            "A Molecule needs orbitals=dqc.orbitals.Neural(...) to be minimised; for LCAO coefficients give a System "
-            "(dqc.build)."
+            "A Molecule needs orbitals=dqc.orbitals.Neural(...) to be minimised; for LCAO coefficients "
+            "give a System (dqc.build)."
         )
     tolerance = TOLERANCE if tolerance is None else tolerance
     steps = STEPS if steps is None else steps
     if steps < 1:
         raise ValueError(f"steps={steps} must be at least 1.")
-    problem, start = training.prepare(
-        molecule, xc, orbitals, GRID if grid is None else grid, seed, **field
-    )
+    problem, start = training.prepare(molecule, xc, orbitals, GRID if grid is None else grid, seed, **field)
     state = start if state is None else state
     yield state
     while int(state.step) < steps and not bool(state.converged):

@@ -1,8 +1,8 @@
 """The energy of neural orbitals, and its gradient by the network's parameters.
 
 The orbitals are made orthonormal inside, by Cholesky's factor of their quadrature overlap; the energy is
-:func:`dqc.energy.energies` of the orbitals as their own basis. By its gradient with respect to their values on the
-points everything else is linear, so that the network is differentiated sphere by sphere:
+:func:`dqc.energy.energies` of the orbitals as their own basis. By its gradient with respect to their values
+on the points everything else is linear, so that the network is differentiated sphere by sphere:
 dE/dtheta = 2 sum_i f_i <d phi_i/d theta| F - e |phi_i>.
 """
 
@@ -39,9 +39,7 @@ def orbitals_on(
 ) -> Float[Array, "b d c k"]:
     """The orbitals of all spins and their gradients on all points, not yet orthonormal."""
     columns = _columns(C)
-    return jax.lax.map(
-        lambda points: network.values(parameters, nuclei, points) @ columns, spheres(grid)
-    )
+    return jax.lax.map(lambda points: network.values(parameters, nuclei, points) @ columns, spheres(grid))
 
 
 def energies_on(

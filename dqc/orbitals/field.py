@@ -1,7 +1,7 @@
 """Functions on the points of atomic grids as a ``System``: the one energy of the library then serves them.
 
-Overlap, kinetic energy, nuclear attraction and dipole are quadratures, T = 1/2 sum_g w grad p . grad q from first
-derivatives; Coulomb and exchange come from the multicentre Poisson solver.
+Overlap, kinetic energy, nuclear attraction and dipole are quadratures, T = 1/2 sum_g w grad p . grad q from
+first derivatives; Coulomb and exchange come from the multicentre Poisson solver.
 """
 
 from __future__ import annotations
@@ -38,9 +38,11 @@ class Multicentre:
     def exchange(
         self, orbitals: Float[Array, "s n i"], weights: Float[Array, "s i"]
     ) -> Float[Array, "s n n"]:
-        """K, compressed: exact wherever one side is an orbital of weight not zero, and no Fock matrix asks for more.
+        """K, compressed: exact wherever one side is an orbital of weight not zero, and no Fock matrix asks
+        for more.
 
-        K = W M^(-1) W^T with W_pi = sum_j f_j (p j|j i) and M = C^T W. Lin (2016), doi:10.1021/acs.jctc.6b00092.
+        K = W M^(-1) W^T with W_pi = sum_j f_j (p j|j i) and M = C^T W. Lin (2016),
+        doi:10.1021/acs.jctc.6b00092.
         """
         occupied = weights != 0
         psi = jnp.einsum("bcn,sni->sibc", self.values, orbitals) * occupied[:, :, None, None]
@@ -53,7 +55,7 @@ class Multicentre:
 
     def _potentials(self, psi: Float[Array, "i b c"], weights: Float[Array, " i"]) -> Float[Array, "i b c"]:
         """sum_j f_j w V_ij phi_j of one spin, with V_ij the potential of phi_i phi_j, pair by pair."""
-        i, j = np.triu_indices(psi.shape[0])
+        i, j = np.asarray(np.triu_indices(psi.shape[0]))
         missing = -len(i) % min(PAIRS, len(i))
         # Pairs that fill the last batch count for nothing.
         counts = np.concatenate([np.ones(len(i)), np.zeros(missing)]).reshape(-1, min(PAIRS, len(i)))

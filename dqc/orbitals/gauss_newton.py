@@ -1,11 +1,11 @@
 """A second-order step for the network's parameters, in the space of functions.
 
-To second order in a change of the orbitals, at fixed potential, the energy changes by sum_i f_i <d_i| F - e_i |d_i>.
-With d_i = J_i t the orbitals' tangent, less what the linear layer makes up for by itself (its Schur complement), this is
-the Gauss-Newton matrix of the parameters: M t = 2 sum_i f_i J_i^T (F - e_i) Q J_i t. Nothing but products with
-J and J^T is formed, on a coarse grid, and M + damping is inverted by conjugate gradients.
-Golub, Pereyra (1973), doi:10.1137/0710036 (variable projection); Martens (2010), Deep learning via Hessian-free
-optimization.
+To second order in a change of the orbitals, at fixed potential, the energy changes by sum_i f_i <d_i| F -
+e_i |d_i>. With d_i = J_i t the orbitals' tangent, less what the linear layer makes up for by itself (its
+Schur complement), this is the Gauss-Newton matrix of the parameters: M t = 2 sum_i f_i J_i^T (F - e_i) Q J_i
+t. Nothing but products with J and J^T is formed, on a coarse grid, and M + damping is inverted by conjugate
+gradients. Golub, Pereyra (1973), doi:10.1137/0710036 (variable projection); Martens (2010), Deep learning
+via Hessian-free optimization.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def _product(network, parameters, nuclei, grid, C, levels, occupations) -> Any:
     """t -> M t."""
     chi = tabulate(network, parameters, nuclei, grid)
     f = occupations.reshape(-1)
-    spins, n, _ = C.shape
+    n = C.shape[1]
     columns = C.transpose(1, 0, 2).reshape(n, -1)
     a, w, u = grid.weights.shape
     weights, e = grid.weights.reshape(a * w, u), levels.reshape(-1)
@@ -68,10 +68,8 @@ def _product(network, parameters, nuclei, grid, C, levels, occupations) -> Any:
         value = (weights * v)[..., None] * d[:, 0] - weights[..., None] * e * d[:, 0]
         return jnp.concatenate([value[:, None], 0.5 * weights[:, None, :, None] * d[:, 1:]], axis=1)
 
-    flat = chi.transpose(0, 1, 2, 3).reshape(-1, n)
+    flat = chi.reshape(-1, n)
     S = chi[:, 0].reshape(-1, n).T @ (weights[..., None] * chi[:, 0]).reshape(-1, n)
-    zero = apply(jnp.zeros((*chi.shape[:3], len(e))))
-    del zero
     H = sum(
         chi[:, k].reshape(-1, n).T @ (x[..., None] * chi[:, k]).reshape(-1, n)
         for k, x in enumerate((weights * v, *[0.5 * weights] * 3))
@@ -107,4 +105,6 @@ def _field(grid: Quadrature, rho: Float[Array, "b c"]) -> Float[Array, "b c"]:
 
 
 def _dot(a: Parameters, b: Parameters) -> Float[Array, ""]:
-    return sum((jnp.vdot(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)), jnp.zeros(()))
+    return sum(
+        (jnp.vdot(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)), jnp.zeros(())
+    )

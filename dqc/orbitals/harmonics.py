@@ -25,7 +25,9 @@ def solid_harmonics(lmax: int, r: Float[Array, "*b x"]) -> Float[Array, "*b y"]:
     """
     x, y, z = jnp.moveaxis(r, -1, 0)
     square = x * x + y * y + z * z
-    up, down, seed = (jnp.asarray(table).reshape(lmax + 1, lmax + 1, *[1] * x.ndim) for table in _factors(lmax))
+    up, down, seed = (
+        jnp.asarray(table).reshape(lmax + 1, lmax + 1, *[1] * x.ndim) for table in _factors(lmax)
+    )
 
     # Loops, not unrolled sums: XLA would evaluate each harmonic from the start again.
     def degree(before: tuple[Array, Array], factors: tuple[Array, Array, Array]) -> tuple[tuple, Array]:

@@ -1,16 +1,19 @@
-"""A network whose last hidden layer is made of functions around the nuclei, and whose last, linear layer are orbitals.
+"""A network whose last hidden layer is made of functions around the nuclei, and whose last, linear layer are
+orbitals.
 
     phi_i(r) = sum_(A,q) C_(Aq,i) chi_Aq(r)
     chi_Aq(r) = S_lm(r - R_A) exp(-zeta r_A) c_l(r_A) [1 + N_q(r; A)] prod_(B != A) c(r_B)
 
-S_lm are solid harmonics and N_q the outputs of a perceptron, the same for all atoms of an element, that sees the
-distances to its own nucleus and, summed over them, to all others: orbitals follow rotations, and exchanging equal atoms
-exchanges their functions. What it sees is smooth at the nuclei, so that the factors c make the cusp, exactly,
-d<phi>/dr_A = -Z_A phi(R_A) (Kato 1957, doi:10.1002/cpa.3160100201), and every function decays as exp(-zeta r).
+S_lm are solid harmonics and N_q the outputs of a perceptron, the same for all atoms of an element, that sees
+the distances to its own nucleus and, summed over them, to all others: orbitals follow rotations, and
+exchanging equal atoms exchanges their functions. What it sees is smooth at the nuclei, so that the factors c
+make the cusp, exactly, d<phi>/dr_A = -Z_A phi(R_A) (Kato 1957, doi:10.1002/cpa.3160100201), and every
+function decays as exp(-zeta r).
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
 from math import factorial
 from typing import Any, NamedTuple
 
@@ -30,13 +33,15 @@ RANGES = (0.25, 0.6, 1.2, 2.5)  # 1/bohr, at the start, of what the network sees
 class Neural(NamedTuple):
     """The shape of a network; hashable, so that it keys a compilation.
 
-    ``shells`` is the number of radial functions on each atom for l = 0, 1, 2, ...; ``hidden`` the widths of the
-    perceptron's layers; ``spread`` the standard deviation of its first outputs, about.
+    ``shells`` is the number of radial functions on each atom for l = 0, 1, 2, ...; ``hidden`` the widths of
+    the perceptron's layers; ``spread`` the standard deviation of its first outputs, about; ``precision``
+    that in which the perceptron is evaluated, ``"float64"`` or ``"float32"``: all else is float64.
     """
 
     shells: tuple[int, ...] = (7, 5, 3, 1)
     hidden: tuple[int, ...] = (24, 24)
     spread: float = 0.02
+    precision: str = "float64"
 
     @property
     def degrees(self) -> np.ndarray:
@@ -60,7 +65,7 @@ class Neural(NamedTuple):
             "layers": [],
         }
         widths = (2 * len(RANGES) + len(numbers), *self.hidden)
-        for one, two in zip(widths, widths[1:], strict=False):
+        for one, two in pairwise(widths):
             key, this = jax.random.split(key)
             kernel = jax.random.normal(this, (one, two), float) * np.sqrt(2.0 / one)
             start["layers"].append((kernel, jnp.zeros(two)))
@@ -109,13 +114,13 @@ class Neural(NamedTuple):
         near = jnp.exp(-jnp.exp(parameters["near"]) * smooth[:, :, None])
         far = jnp.exp(-jnp.exp(parameters["far"]) * smooth[:, :, None])
         far = far * parameters["strength"][nuclei.element]
-        y = jnp.concatenate([near, far.sum(1, keepdims=True) - far], axis=-1)
-        (kernel, bias), *layers = parameters["layers"]
+        y = jnp.concatenate([near, far.sum(1, keepdims=True) - far], axis=-1).astype(self.precision)
+        (kernel, bias), *layers = jax.tree.map(lambda x: x.astype(self.precision), parameters["layers"])
         seen = 2 * len(RANGES)
         y = y @ kernel[:seen] + kernel[seen:][nuclei.element] + bias
         for kernel, bias in layers:
             y = jnp.tanh(y) @ kernel + bias
-        return y
+        return y.astype(square.dtype)
 
     def values(
         self, parameters: Parameters, nuclei: Nuclei, points: Float[Array, "c x"]
@@ -133,7 +138,7 @@ class Nuclei:
     coords: Float[Array, "a x"]
     charges: Float[Array, " a"]
     element: Int[Array, " a"]  # the place of each atom's element in ``elements``
-    elements: Float[Array, " e"]  # atomic numbers, each once
+    elements: Float[Array, " z"]  # atomic numbers, each once
 
 
 def nuclei_of(numbers: tuple[int, ...], coords: Float[Array, "a x"]) -> Nuclei:

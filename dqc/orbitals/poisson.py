@@ -1,8 +1,9 @@
 """The Coulomb potential of densities on atomic grids: a multicentre Poisson solver.
 
-A density is split by Becke's partition, each part expanded in spherical harmonics about its atom, and the radial
-equation of each harmonic solved by its Green function; the potential of every part is then interpolated to all points.
-Becke, Dickson (1988), doi:10.1063/1.455005. Linear in the density, and nothing else: its transpose is JAX's.
+A density is split by Becke's partition, each part expanded in spherical harmonics about its atom, and the
+radial equation of each harmonic solved by its Green function; the potential of every part is then
+interpolated to all points. Becke, Dickson (1988), doi:10.1063/1.455005. Linear in the density, and nothing
+else: its transpose is JAX's.
 """
 
 from __future__ import annotations
@@ -69,7 +70,8 @@ def elsewhere(
 
 
 def weighted_potential(grid: Quadrature, rho: Float[Array, "k a w u"]) -> Float[Array, "k a w u"]:
-    """d/d rho of 1/2 sum_g w rho V[rho]: the symmetric part of w V, a linear map that is its own transpose."""
+    """d/d rho of 1/2 sum_g w rho V[rho]: the symmetric part of w V, a linear map that is its own
+    transpose."""
     V, transposed = potential(grid, rho), jax.linear_transpose(lambda x: potential(grid, x), rho)
     return 0.5 * (grid.weights * V + transposed(grid.weights * rho)[0])
 

@@ -1,7 +1,8 @@
-"""Atomic grids as products of radii and directions, on which neural orbitals live and the Poisson equation is solved.
+"""Atomic grids as products of radii and directions, on which neural orbitals live and the Poisson equation
+is solved.
 
-Radii are r = scale exp(t - exp(-t)) at equidistant t: the trapezoidal rule converges exponentially for what decays
-exponentially in r, and interpolation in t needs no boundary conditions.
+Radii are r = scale exp(t - exp(-t)) at equidistant t: the trapezoidal rule converges exponentially for what
+decays exponentially in r, and interpolation in t needs no boundary conditions.
 Takahasi, Mori (1974), doi:10.2977/prims/1195192451; Mitani (2011), doi:10.1007/s00214-011-0985-x.
 """
 
@@ -24,7 +25,15 @@ STENCIL = 8  # nodes of the local interpolation
 SUBDIVISIONS = 12  # Gauss-Legendre points between two nodes, for the radial integrals
 
 # radii, directions, and the highest l of the Poisson solver, by level
-LEVELS = ((24, 50, 5), (40, 146, 9), (50, 194, 11), (60, 302, 14), (70, 434, 17), (80, 590, 20), (96, 770, 23))
+LEVELS = (
+    (24, 50, 5),
+    (40, 146, 9),
+    (50, 194, 11),
+    (60, 302, 14),
+    (70, 434, 17),
+    (80, 590, 20),
+    (96, 770, 23),
+)
 
 
 @pytree
@@ -66,7 +75,7 @@ class Quadrature:
 
 
 def quadrature(
-    coords: Float[Array, "a x"],
+    coords: Float[np.ndarray, "a x"] | Float[Array, "a x"],
     numbers: tuple[int, ...],
     level: int,
 ) -> Quadrature:
@@ -91,7 +100,8 @@ def quadrature(
 
 @jax.jit
 def placed(grid: Quadrature, coords: Float[Array, "a x"], rotation: Float[Array, "x x"]) -> Quadrature:
-    """The grid around nuclei at ``coords``, its directions turned: the quadrature that orbitals cannot learn."""
+    """The grid around nuclei at ``coords``, its directions turned: the quadrature that orbitals cannot
+    learn."""
     grid = replace(grid, coords=coords, directions=grid.directions @ rotation)
     a, w, u = grid.share.shape
     atom = jnp.repeat(jnp.arange(a), w)
@@ -146,7 +156,8 @@ def interpolation(nodes: Float[Array, " w"], t: Float[Array, " u"]) -> Float[Arr
 
 @lru_cache(maxsize=16)
 def green_functions(spheres: int, lmax: int) -> np.ndarray:
-    """G_l[n, m] = int 4 pi/(2 l + 1) r_<^l / r_>^(l+1) h_m(r') r'^2 dr' with r = r_n and h_m cardinal functions.
+    """G_l[n, m] = int 4 pi/(2 l + 1) r_<^l / r_>^(l+1) h_m(r') r'^2 dr' with r = r_n and h_m cardinal
+    functions.
 
     Integrated piece by piece between the nodes, so that the kink at r' = r_n does no harm.
     """

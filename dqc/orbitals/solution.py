@@ -21,10 +21,10 @@ BATCH = 512  # points evaluated at a time
 class NeuralSolution:
     """Neural orbitals at the minimum of the energy, converged or not, in atomic units.
 
-    ``energy`` and ``energies`` are quadratures on ``grid``, which is finer than, and independent of, the grids of the
-    minimisation. ``energy_error`` estimates the error of quadrature and Poisson solver: the change of the energy
-    from the next coarser grid, plus what the Coulomb operator lacks in symmetry. It says nothing of how far the
-    network is from its best.
+    ``energy`` and ``energies`` are quadratures on ``grid``, which is finer than, and independent of, the
+    grids of the minimisation. ``energy_error`` estimates the error of quadrature and Poisson solver: the
+    change of the energy from the next coarser grid, plus what the Coulomb operator lacks in symmetry. It
+    says nothing of how far the network is from its best.
     """
 
     energy: Float[Array, ""]
@@ -83,9 +83,9 @@ def energy(solution: NeuralSolution, xc: Functional) -> Float[Array, ""]:
 def forces(solution: NeuralSolution, xc: Functional) -> Float[Array, "a x"]:
     """-dE/dR in hartree/bohr, by differentiation of the whole energy at held parameters.
 
-    The functions, their orthonormalisation, the grid with its weights and the Poisson solver all move with the
-    nuclei, so that nothing is missing of the derivative of the discretised energy; the parameters' response is of second
-    order at the minimum.
+    The functions, their orthonormalisation, the grid with its weights and the Poisson solver all move with
+    the nuclei, so that nothing is missing of the derivative of the discretised energy; the parameters'
+    response is of second order at the minimum.
     """
     s = solution
 

@@ -1,7 +1,8 @@
-"""Minimising the energy of neural orbitals: a linear layer solved by the SCF, the others by Gauss-Newton steps.
+"""Minimising the energy of neural orbitals: a linear layer solved by the SCF, the others by Gauss-Newton
+steps.
 
-Each step proposes parameters, solves the self-consistent field in the functions they make, and keeps them if the energy
-fell on the same grid. Every few steps the grid is turned, so that no network learns its points.
+Each step proposes parameters, solves the self-consistent field in the functions they make, and keeps them if
+the energy fell on the same grid. Every few steps the grid is turned, so that no network learns its points.
 """
 
 from __future__ import annotations
@@ -72,7 +73,8 @@ def prepare(
 ) -> tuple[Problem, State]:
     """The problem, and the state before the first step: orbitals of an SCF in ``START_BASIS``, projected.
 
-    ``field`` are options of :func:`dqc.scf`, for that start. Raises ``ValueError`` for what cannot be computed so.
+    ``field`` are options of :func:`dqc.scf`, for that start. Raises ``ValueError`` for what cannot be
+    computed so.
     """
     _check(molecule, xc, grid)
     numbers, coords = molecule.numbers, molecule.coords
@@ -101,26 +103,30 @@ def prepare(
 
 
 def _check(molecule: Molecule, xc: Functional, grid: int) -> None:
-    if grid not in range(1, len(LEVELS) - FINER):
+    known = range(1, len(LEVELS) - FINER)
+    if grid not in known:
         raise ValueError(
-            f"grid={grid!r} is not one of {', '.join(map(str, range(1, len(LEVELS) - FINER)))}, the levels that "
+            f"grid={grid!r} is not one of {', '.join(map(str, known))}, the levels that "
             "leave finer grids for the final energy."
         )
     if xc.needs.exchange_density or any(xc.needs.omegas):
         raise ValueError(
-            "Neural orbitals have plain exact exchange only: neither range-separated functionals nor local hybrids; "
-            "use a semilocal functional, a global hybrid or 'hf'."
+            "Neural orbitals have plain exact exchange only: neither range-separated functionals nor local "
+            "hybrids; use a semilocal functional, a global hybrid or 'hf'."
         )
     if max(molecule.numbers) > 36:
-        raise ValueError("Neural orbitals hold all electrons, up to krypton: there are no effective core potentials.")
+        raise ValueError(
+            "Neural orbitals hold all electrons, up to krypton: there are no effective core potentials."
+        )
 
 
 def advance(problem: Problem, state: State, tolerance: float) -> State:
     """One step: propose, solve, keep or refuse; the energy of the new state is never higher on its grid.
 
-    ``tolerance``, hartree, bounds the fall of the energy during the TURN steps on one grid of what is converged.
+    ``tolerance``, hartree, bounds the fall of the energy during the TURN steps on one grid of what is
+    converged.
     """
-    network, xc, nuclei, _, coarse, _, f = problem
+    network, _, nuclei, _, coarse, _, f = problem
     turned = placed(coarse, nuclei.coords, state.rotation)
     change, promised = gauss_newton.step(
         network, state.parameters, nuclei, turned, state.C, state.mo_energy, f, state.gradient, state.damping
@@ -172,14 +178,17 @@ def _functions(
 
 
 @jax.jit
-def projected(grid: Quadrature, functions: System, system: System, solution: Solution) -> Float[Array, "s n n"]:
+def projected(
+    grid: Quadrature, functions: System, system: System, solution: Solution
+) -> Float[Array, "s n n"]:
     """The density matrix, in the functions, of another system's orbitals, by least squares on the grid."""
     slots = solution.occupations.shape[1]
     shells = tuple(jnp.arange(group.atom.shape[0], dtype=jnp.int32) for group in system.basis)
     index = ao_indices(system.basis, shells, system.overlap.shape[0])
     rows = solution.mo_coeff[:, index, :slots]
-    assert functions.grid is not None and functions.grid.blocks[0].ao is not None
+    assert functions.grid is not None
     block = functions.grid.blocks[0]
+    assert block.ao is not None
 
     def sphere(total: Array, each: tuple) -> tuple[Array, None]:
         points, weights, chi = each
@@ -187,7 +196,7 @@ def projected(grid: Quadrature, functions: System, system: System, solution: Sol
         return total + jnp.einsum("cn,c,cm,smi->sni", chi, weights, ao, rows), None
 
     start = jnp.zeros((rows.shape[0], functions.overlap.shape[0], slots))
-    right, _ = jax.lax.scan(sphere, start, (spheres(grid), block.weights, functions.grid.blocks[0].ao[:, 0]))
+    right, _ = jax.lax.scan(sphere, start, (spheres(grid), block.weights, block.ao[:, 0]))
     S = functions.overlap
     C = jnp.linalg.solve(S + 1e-8 * jnp.eye(S.shape[0]), right)
     return density_matrix(C, solution.occupations)

@@ -140,7 +140,9 @@ def main() -> None:
     )
     for task in [] if options.table else tasks():
         chosen = {"only": "system", "xc": "xc", "kind": "kind"}
-        wanted = [getattr(options, o) is None or task[key] in getattr(options, o) for o, key in chosen.items()]
+        wanted = [
+            getattr(options, o) is None or task[key] in getattr(options, o) for o, key in chosen.items()
+        ]
         if not all(wanted) or any(task.items() <= row.items() for row in rows):
             continue
         row = task | calculate(task, options.steps, options.grid)
