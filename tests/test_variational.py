@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -10,7 +11,7 @@ import dqc
 CASES = {
     "water": ("O 0 0 0; H 0.76 0.59 0; H -0.76 0.59 0", "pbe", {}),
     "hydroxyl": ("O 0 0 0; H 0 0 0.97", "hf", {}),
-    "broken": ("H 0 0 0; H 0 0 2.5", "b3lyp", {"moments": np.array([1.0, -1.0])}),
+    "broken": ("H 0 0 0; H 0 0 2.5", "b3lyp", {"moments": jnp.array([1.0, -1.0])}),
 }
 
 

@@ -72,7 +72,7 @@ def gaussians(g, exponents=(0.6, 2.3)):
 
 
 @pytest.mark.parametrize(
-    ("level", "pointwise", "energy"), [(1, 4e-4, 3e-6), (2, 2e-4, 1e-6), (4, 1e-5, 3e-8)]
+    ("level", "pointwise", "energy"), [(1, 4e-4, 1e-5), (2, 2e-4, 3e-6), (4, 1e-5, 5e-8)]
 )
 def test_two_gaussian_charges(level: int, pointwise: float, energy: float) -> None:
     g = grid(TWO, (7, 7), level)
