@@ -23,6 +23,7 @@ CURVES = {
     "N2": ("N 0 0 0; N 0 0 {}", (1.7, 1.9, 2.068, 2.3, 2.6, 3.0)),
 }
 CURVE_FUNCTIONAL = "pbe"
+DIRECT_BASIS = "def2-svp"
 
 
 def tasks() -> list[dict[str, Any]]:
@@ -38,8 +39,29 @@ def tasks() -> list[dict[str, Any]]:
         for distance in distances:
             row = {"system": name, "atoms": atoms.format(distance), "xc": CURVE_FUNCTIONAL}
             rows.append(row | {"distance": distance, "kind": "curve"})
+    hard = tomllib.loads((HERE.parent / "convergence" / "cases.toml").read_text())
+    rows += [{"system": name, "xc": case.get("xc", "pbe"), "kind": "direct"} for name, case in hard.items()]
     slow = [row for row in rows if row["system"] == "N2" and row["xc"] == "hf"]
     return [row for row in rows if row not in slow] + slow
+
+
+def direct(task: dict[str, Any]) -> dict[str, Any]:
+    """Direct minimisation of LCAO coefficients from the SCF's start, and from its end, beside the SCF."""
+    case = tomllib.loads((HERE.parent / "convergence" / "cases.toml").read_text())[task["system"]]
+    if "file" in case:
+        mol = dqc.Molecule.from_xyz(HERE.parent.parent / "examples" / f"{case['file']}.xyz")
+    else:
+        mol = dqc.Molecule.from_string(case["atoms"], charge=case.get("charge", 0), spin=case.get("spin"))
+    xc = dqc.functional(task["xc"])
+    system = dqc.build(mol, DIRECT_BASIS, xc)
+    field = dqc.scf(system, xc, tolerance=1e-6)
+    row: dict[str, Any] = {"scf": float(field.energy), "scf_converged": bool(field.converged)}
+    row["scf_iterations"] = int(field.iterations)
+    for name, guess in (("start", "sap"), ("end", field.density_matrix)):
+        sol = dqc.minimise(system, xc, guess=guess, tolerance=1e-6, steps=1000)
+        row |= {name: float(sol.energy), f"{name}_converged": bool(sol.converged)}
+        row[f"{name}_iterations"] = int(sol.iterations)
+    return row
 
 
 def molecule(task: dict[str, Any]) -> dqc.Molecule:
@@ -84,7 +106,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     )
     lines = [head + f" {'steps':>6} {'time / s':>9}"]
     for row in rows:
-        if row["kind"] == "curve":
+        if row["kind"] in ("curve", "direct"):
             continue
         off = {name: 1e3 * (row[name] - row["reference"]) for name in ("energy", *BASES)}
         lines.append(
@@ -100,6 +122,17 @@ def table(rows: list[dict[str, Any]]) -> str:
         if row["kind"] == "curve":
             above = "".join(f"{1e3 * (row[basis] - row['energy']):>12.3f}" for basis in BASES)
             lines.append(f"{row['system']:<5} {row['distance']:>8.3f} {row['energy']:>15.7f} {above}")
+    lines += [
+        "",
+        f"{'':<28} {'xc':<6} {'SCF / Ha':>15} {'it':>4} {'minimum-SCF':>12} {'it':>4} {'from its end':>13}",
+    ]
+    for row in rows:
+        if row["kind"] == "direct":
+            its = [row[f"{k}_iterations"] if row[f"{k}_converged"] else "no" for k in ("scf", "start")]
+            lines.append(
+                f"{row['system']:<28} {row['xc']:<6} {row['scf']:>15.8f} {its[0]:>4} "
+                f"{row['start'] - row['scf']:>12.1e} {its[1]:>4} {row['end'] - row['scf']:>13.1e}"
+            )
     return "\n".join(lines)
 
 
@@ -134,7 +167,7 @@ def main() -> None:
     parser.add_argument("results", type=Path, help="a JSON-lines file; what it already holds is not repeated")
     parser.add_argument("--only", nargs="+", help="names of systems")
     parser.add_argument("--xc", nargs="+", help="functionals")
-    parser.add_argument("--kind", nargs="+", help="limit, near, curve")
+    parser.add_argument("--kind", nargs="+", help="limit, near, curve, direct")
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--grid", type=int, default=2)
     parser.add_argument("--table", action="store_true", help="print what there is and run nothing")
@@ -153,11 +186,14 @@ def main() -> None:
         ]
         if not all(wanted) or any(task.items() <= row.items() for row in rows):
             continue
-        row = task | calculate(task, options.steps, options.grid)
+        if task["kind"] == "direct":
+            row = task | direct(task)
+        else:
+            row = task | calculate(task, options.steps, options.grid)
         rows.append(row)
         with options.results.open("a") as file:
             file.write(json.dumps(row) + "\n")
-        print(table([row]).splitlines()[-1 if task["kind"] == "curve" else 1], flush=True)
+        print(" ".join(str(value) for value in row.values()), flush=True)
     print(table(rows))
     if options.figure:
         draw(rows, options.figure)
