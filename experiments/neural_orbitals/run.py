@@ -6,6 +6,8 @@ import argparse
 import json
 import time
 import tomllib
+from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,12 @@ from pyscf import dft, scf
 import dqc
 import dqc.cache
 from dqc.basis import pyscf_mole
+from dqc.density import density_matrix
+from dqc.orbitals import training
+from dqc.orbitals.expectation import slope, tabulate
+from dqc.orbitals.field import on_points
+from dqc.orbitals.gauss_newton import ITERATIONS, step
+from dqc.orbitals.quadrature import placed
 
 HERE = Path(__file__).parent
 BASES = ("def2-svp", "def2-tzvp", "def2-qzvpp")
@@ -99,6 +107,56 @@ def calculate(task: dict[str, Any], steps: int, grid: int) -> dict[str, Any]:
     return row | {basis: field(mol, task["xc"], basis) for basis in BASES}
 
 
+def operations(problem: training.Problem, n: int, slots: int, iterations: int) -> list[float]:
+    """The multiplications and additions that the parts of a step cannot do without, in 1e9."""
+    a, w, u = problem.grid.weights.shape
+    points, rough = a * w * u, problem.coarse.weights.size
+    network = problem.network
+    widths = (8 + len(problem.nuclei.elements), *network.hidden, len(network.degrees))
+    perceptron = a * sum(one * two for one, two in pairwise(widths))
+    functions = 2 * 4 * points * perceptron  # values and three derivatives
+    matrices = 2 * 8 * points * n**2  # S, T by three directions, V, dipole by three
+    poisson = 2 * 2 * (a - 1) * points * w * (problem.grid.lmax + 1) ** 2  # and its transpose
+    field = iterations * (2 * 4 * points * n**2 + poisson)  # rho, J, F_xc with gradients
+    gradient = 3 * functions + 2 * poisson
+    product = 2 * (2 * 4 * rough * perceptron) + 2 * 2 * 4 * rough * n * slots
+    return [1e-9 * x for x in (functions + matrices, field, gradient, ITERATIONS * product)]
+
+
+def profile(names: list[str], grid: int) -> str:
+    """Where the time of a step goes once everything is compiled, beside the operations it needs."""
+    systems = tomllib.loads((HERE / "systems.toml").read_text())
+    parts = ("functions", "SCF", "gradient", "Gauss-Newton")
+    lines = [f"{'':<5}{'points':>8}{'n':>5}" + "".join(f"{part:>22}" for part in parts) + f"{'GFLOP/s':>9}"]
+    for name in names:
+        mol, xc = molecule(systems[name]), dqc.functional("pbe")
+        problem, state = training.prepare(mol, xc, dqc.orbitals.Neural(), grid, 0)
+        turned, coarse = (
+            placed(g, problem.nuclei.coords, state.rotation) for g in (problem.grid, problem.coarse)
+        )
+        known = (problem.network, state.parameters, problem.nuclei)
+        f, C = problem.occupations, state.C
+        system = on_points(turned, tabulate(*known, turned), f)
+        field = partial(dqc.scf, system, xc, occupations=f, guess=density_matrix(C, f), tolerance=1e-6)
+        calls = (
+            partial(training._functions, *known, turned, f),
+            field,
+            partial(slope, *known, turned, xc, C, f),
+            partial(step, *known, coarse, C, state.mo_energy, f, state.gradient, state.damping),
+        )
+        seconds = []
+        for call in calls:
+            jax.block_until_ready(call())
+            started = time.perf_counter()
+            jax.block_until_ready(call())
+            seconds.append(time.perf_counter() - started)
+        needed = operations(problem, C.shape[1], C.shape[2], int(field().iterations))
+        cells = "".join(f"{f'{t:.2f} s, {x:.1f} GFLOP':>22}" for t, x in zip(seconds, needed, strict=True))
+        rate = sum(needed) / sum(seconds)
+        lines.append(f"{name:<5}{turned.weights.size:>8}{C.shape[1]:>5}{cells}{rate:>9.1f}")
+    return "\n".join(lines)
+
+
 def table(rows: list[dict[str, Any]]) -> str:
     """Beside the references, in mHa; and the same for the curves."""
     head = f"{'':<5} {'xc':<8} {'energy / Ha':>15} {'error':>8} {'energy_error':>13} " + "".join(
@@ -171,9 +229,13 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--grid", type=int, default=2)
     parser.add_argument("--table", action="store_true", help="print what there is and run nothing")
+    parser.add_argument("--profile", nargs="+", help="names of systems of which one step is timed")
     parser.add_argument("--figure", type=Path, help="draw the curves to this file")
     options = parser.parse_args()
     dqc.cache.enable()
+    if options.profile:
+        print(profile(options.profile, options.grid))
+        return
     rows = (
         [json.loads(line) for line in options.results.read_text().splitlines()]
         if options.results.exists()
