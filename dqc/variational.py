@@ -17,6 +17,7 @@ from dqc.xc.functional import Functional
 STEPS = 60  # of a network
 ITERATIONS = 500  # of LCAO coefficients
 GRID = 2
+OF_THE_START = ("occupations", "unrestricted", "moments", "guess")  # options of the SCF before the network
 TOLERANCE = 5e-6  # hartree, fall of the energy in three steps of a network
 
 
@@ -85,6 +86,10 @@ def iterate(
         raise ValueError(
             "A Molecule needs orbitals=dqc.orbitals.Neural(...) to be minimised; for LCAO coefficients "
             "give a System (dqc.build)."
+        )
+    if unknown := sorted(set(field) - set(OF_THE_START)):
+        raise ValueError(
+            f"{', '.join(unknown)} cannot be given for neural orbitals, which take {', '.join(OF_THE_START)}."
         )
     tolerance = TOLERANCE if tolerance is None else tolerance
     steps = STEPS if steps is None else steps

@@ -10,8 +10,8 @@ via Hessian-free optimization.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -52,33 +52,27 @@ def step(
     return t, promised
 
 
-def _product(network, parameters, nuclei, grid, C, levels, occupations) -> Any:
+def _product(
+    network: Neural,
+    parameters: Parameters,
+    nuclei: Nuclei,
+    grid: Quadrature,
+    C: Float[Array, "s n i"],
+    levels: Float[Array, "s i"],
+    occupations: Float[Array, "s i"],
+) -> Callable[[Parameters], Parameters]:
     """t -> M t."""
     chi = tabulate(network, parameters, nuclei, grid)
-    f = occupations.reshape(-1)
-    n = C.shape[1]
+    n = chi.shape[-1]
     columns = C.transpose(1, 0, 2).reshape(n, -1)
-    a, w, u = grid.weights.shape
-    weights, e = grid.weights.reshape(a * w, u), levels.reshape(-1)
-    psi = chi[:, 0] @ columns
-    v = _field(grid, (psi**2 * f).sum(-1))
-
-    def apply(d: Float[Array, "b d c k"]) -> Float[Array, "b d c k"]:
-        """F - e on functions: their values' and gradients' share of the quadratic form."""
-        value = (weights * v)[..., None] * d[:, 0] - weights[..., None] * e * d[:, 0]
-        return jnp.concatenate([value[:, None], 0.5 * weights[:, None, :, None] * d[:, 1:]], axis=1)
-
-    flat = chi.reshape(-1, n)
-    S = chi[:, 0].reshape(-1, n).T @ (weights[..., None] * chi[:, 0]).reshape(-1, n)
-    H = sum(
-        chi[:, k].reshape(-1, n).T @ (x[..., None] * chi[:, k]).reshape(-1, n)
-        for k, x in enumerate((weights * v, *[0.5 * weights] * 3))
-    )
-    Cpsi = S @ columns
-    shift = Cpsi @ Cpsi.T
-    # Occupied orbitals are no freedom: lifted, and small overlaps kept from the inverse.
-    small = 1e-8 * jnp.trace(S) / n * jnp.eye(n)
-    factors = jax.vmap(lambda e: jnp.linalg.inv(H - e * S + (1.0 - e) * shift + small))(e)
+    f, e = occupations.reshape(-1), levels.reshape(-1)
+    weights = grid.weights.reshape(chi.shape[0], -1)
+    v = _field(grid, ((chi[:, 0] @ columns) ** 2 * f).sum(-1))
+    # F - e as a quadratic form: the factors of values and of each derivative.
+    on_values = weights[..., None] * (v[..., None] - e)
+    on_slopes = jnp.broadcast_to(0.5 * weights[..., None], on_values.shape)
+    form = jnp.stack([on_values, on_slopes, on_slopes, on_slopes], axis=1)
+    inverses = _inverses(chi, weights, v, C, levels)
 
     def tangent(p: Parameters) -> Float[Array, "b d c k"]:
         return jax.lax.map(lambda x: network.values(p, nuclei, x) @ columns, spheres(grid))
@@ -88,12 +82,38 @@ def _product(network, parameters, nuclei, grid, C, levels, occupations) -> Any:
 
     def product(t: Parameters) -> Parameters:
         d = push(t)
-        right = flat.T @ apply(d).reshape(-1, len(e))
-        y = jnp.einsum("knm,mk->nk", factors, right)
-        d = d - chi @ y
-        return pull(2.0 * f * apply(d))[0]
+        overlap = chi.reshape(-1, n).T @ (form * d).reshape(-1, len(e))
+        d = d - chi @ jnp.einsum("knm,mk->nk", inverses, overlap)
+        return pull(2.0 * f * form * d)[0]
 
     return product
+
+
+def _inverses(
+    chi: Float[Array, "b d c n"],
+    weights: Float[Array, "b c"],
+    v: Float[Array, "b c"],
+    C: Float[Array, "s n i"],
+    levels: Float[Array, "s i"],
+) -> Float[Array, "k n n"]:
+    """(F - e_i)^(-1) in the functions, for each orbital of both spins.
+
+    Occupied orbitals, which are no freedom, are lifted, and small overlaps kept from the inverse.
+    """
+    n = chi.shape[-1]
+
+    def matrix(k: int, factor: Float[Array, "b c"]) -> Float[Array, "n n"]:
+        return chi[:, k].reshape(-1, n).T @ (factor[..., None] * chi[:, k]).reshape(-1, n)
+
+    S = matrix(0, weights)
+    H = matrix(0, weights * v) + sum(matrix(k, 0.5 * weights) for k in (1, 2, 3))
+    small = 1e-8 * jnp.trace(S) / n * jnp.eye(n)
+
+    def one_spin(C: Float[Array, "n i"], levels: Float[Array, " i"]) -> Float[Array, "i n n"]:
+        occupied = S @ C @ C.T @ S
+        return jax.vmap(lambda e: jnp.linalg.inv(H - e * S + (1.0 - e) * occupied + small))(levels)
+
+    return jax.vmap(one_spin)(C, levels).reshape(-1, n, n)
 
 
 def _field(grid: Quadrature, rho: Float[Array, "b c"]) -> Float[Array, "b c"]:
@@ -105,6 +125,4 @@ def _field(grid: Quadrature, rho: Float[Array, "b c"]) -> Float[Array, "b c"]:
 
 
 def _dot(a: Parameters, b: Parameters) -> Float[Array, ""]:
-    return sum(
-        (jnp.vdot(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)), jnp.zeros(())
-    )
+    return sum(jax.tree.leaves(jax.tree.map(jnp.vdot, a, b)), jnp.zeros(()))

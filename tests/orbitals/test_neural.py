@@ -198,6 +198,7 @@ def test_steps_go_on_from_a_state() -> None:
     *states, through = iterate(lithium, xc, steps=4, **options)
     *_, again = iterate(lithium, xc, steps=4, state=states[2], **options)
     assert int(states[2].step) == 2
+    assert float(states[1].damping) < float(states[0].damping)  # the energy fell as the quadratic model said
     np.testing.assert_allclose(again.energy, through.energy, atol=1e-12)
     np.testing.assert_allclose(again.history.energy, through.history.energy, atol=1e-12)
     assert through.mo_coeff.shape[0] == 2
@@ -213,6 +214,7 @@ def test_steps_go_on_from_a_state() -> None:
         (H2, {"orbitals": "mlp"}, "needs orbitals="),
         (H2, {"orbitals": SMALL, "grid": 9}, "grid=9 is not one of 1, 2, 3, 4"),
         (H2, {"orbitals": SMALL, "steps": 0}, "steps=0"),
+        (H2, {"orbitals": SMALL, "smearing": 0.1}, "smearing cannot be given"),
         (dqc.Molecule(["Ag"], [[0, 0, 0]]), {"orbitals": SMALL}, "up to krypton"),
         ("H2", {"orbitals": SMALL}, "str given"),
     ],
