@@ -97,7 +97,8 @@ def scf(
     or a density matrix, and ``moments`` the spin on each atom at the start (see
     :func:`dqc.guess.starting_orbitals`). ``tolerance`` bounds the norm of the orbital gradient; the
     energy's error is of its square, that of a derivative of the energy and of the density of itself.
-    ``direct=True`` minimises the energy directly from the start, without DIIS (see :func:`dqc.minimise`).
+    ``direct=True`` minimises the energy directly; DIIS finds a start on the coarse grid alone
+    (:func:`dqc.minimise`).
     Nothing raises when it does not converge: see ``Solution.converged``. Raises ``ValueError`` where
     ``system`` lacks what ``xc`` needs.
 
@@ -246,7 +247,7 @@ def _start(method: Method, system: System, occupations, density, moments) -> tup
         lowest=infinite,
         stalled=jnp.zeros((), int),
         iteration=jnp.zeros((), int),
-        coarse=jnp.asarray(system.coarse is not None and not method.direct),
+        coarse=jnp.asarray(system.coarse is not None),
         direct=jnp.asarray(False),
         converged=jnp.asarray(False),
         pulay=diis.start(DIIS_SIZE, spins, n, k),
