@@ -40,8 +40,8 @@ def minimise(
     2), and are converged when three steps lower the energy by less than ``tolerance`` hartree (5e-6). The
     energy returned is that on a finer grid.
 
-    A ``System`` comes without: its LCAO coefficients, after at most a dozen DIIS iterations on the coarse grid,
-    are rotated by L-BFGS to a minimum near by, until the orbital gradient is
+    A ``System`` comes without: its LCAO coefficients, after at most a dozen DIIS iterations on the coarse
+    grid, are rotated by L-BFGS to a minimum near by, until the orbital gradient is
     below ``tolerance`` (1e-5), in at most ``steps`` evaluations (500); the result is that of
     :func:`dqc.scf`, differentiable in the same ways.
 
