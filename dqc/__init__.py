@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from dqc import data as data
     from dqc import interop as interop
     from dqc import losses as losses
+    from dqc import orbitals as orbitals
     from dqc import training as training
     from dqc.batch import bucket as bucket
     from dqc.batch import common_shape as common_shape
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from dqc.training.run import train as train
     from dqc.types import pytree as pytree
     from dqc.types import static as static
+    from dqc.variational import minimise as minimise
     from dqc.xc.algebra import Algebra as Algebra
     from dqc.xc.features import Features as Features
     from dqc.xc.files import functional as functional
@@ -80,6 +82,7 @@ _HOME = {
     "functional": "dqc.xc.files",
     "iterate": "dqc.scf",
     "load": "dqc.storage",
+    "minimise": "dqc.variational",
     "orbitals_on": "dqc.properties.on_points",
     "pad": "dqc.batch",
     "padding_waste": "dqc.batch",
@@ -112,6 +115,7 @@ _FOLDERS = {
     "data": "dqc.data",
     "interop": "dqc.interop",
     "losses": "dqc.losses",
+    "orbitals": "dqc.orbitals",
     "training": "dqc.training",
 }
 

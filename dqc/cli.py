@@ -140,6 +140,52 @@ def _reference(command: argparse.ArgumentParser) -> None:
     add("--about", action="append", metavar="KEY=TEXT", help="an entry of the file's head (may be repeated)")
 
 
+def _orbitals(command: argparse.ArgumentParser) -> None:
+    add = command.add_argument
+    add("--xc", default="pbe", help="functional by its libxc-style name, or a file (default: %(default)s)")
+    add(
+        "--unrestricted",
+        action="store_true",
+        default=None,
+        help="one set of orbitals a spin, also for spin 0",
+    )
+    add(
+        "--steps",
+        type=int,
+        default=60,
+        metavar="N",
+        help="give up after N steps in all (default: %(default)s)",
+    )
+    add(
+        "--conv",
+        dest="tolerance",
+        type=_positive,
+        metavar="TOL",
+        help="fall of the energy that ends it, hartree",
+    )
+    add("--grid", type=int, default=2, help="grid level, 1 to 4; the last energy is on a finer one")
+    add(
+        "--shells",
+        type=int,
+        nargs="+",
+        default=[7, 5, 3, 1],
+        metavar="N",
+        help="functions on an atom, for each l",
+    )
+    add("--hidden", type=int, nargs="+", default=[24, 24], metavar="N", help="widths of the network's layers")
+    add("--seed", type=int, default=0, help="of the network's first parameters (default: %(default)s)")
+    add(
+        "--checkpoint",
+        metavar="FILE.npz",
+        help="written after every step (default: <name>_orbitals.npz, here)",
+    )
+    add("--resume", action="store_true", help="go on from the checkpoint")
+    add(
+        "--figure", metavar="FILE.png", help="picture of the convergence (default: <name>_orbitals.png, here)"
+    )
+    add("--json", metavar="FILE", help="also write the results to this file")
+
+
 def _molecule(command: argparse.ArgumentParser) -> None:
     """What is computed."""
     add = command.add_argument
@@ -220,6 +266,12 @@ _COMMANDS: dict[str, tuple[tuple[_Options, ...], str, str]] = {
         "errors of functionals on a data set",
         """Mean absolute, root-mean-square, mean and largest errors of self-consistent reaction energies, of
         functionals given and of some from the literature beside them.""",
+    ),
+    "orbitals": (
+        (_molecule, _orbitals),
+        "the Kohn-Sham energy without a basis set, by neural orbitals",
+        """A network that is the molecular orbitals is trained by the variational principle, without a basis
+        set. Each step is kept in a checkpoint; --resume goes on from there.""",
     ),
     "check": (
         (_check,),

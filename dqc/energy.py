@@ -177,6 +177,9 @@ def chunk_orbitals(
     system: System, xc: Functional, block: Block, orbitals: Float[Array, "s n i"]
 ) -> tuple[Float[Array, "d c m"], Float[Array, "s m i"], Int[Array, " m"]]:
     """The AO values of a chunk, the orbitals' coefficients in those AOs, and the AOs' indices."""
+    if not system.basis:  # functions that are known by their values on the points alone
+        assert block.ao is not None
+        return block.ao, orbitals, jnp.arange(orbitals.shape[1])
     index = ao_indices(system.basis, block.shells, orbitals.shape[1])
     return chunk_ao(system, xc, block), orbitals.at[:, index].get(mode="fill", fill_value=0.0), index
 

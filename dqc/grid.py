@@ -7,6 +7,7 @@ as chunks of neighbours, each with the list of the shells that reach it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -102,6 +103,21 @@ def becke_weights(
     return jax.lax.map(chunk, (atom, offset, quadrature))
 
 
+def angular_points(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Lebedev's quadrature of a sphere with ``count`` points: directions (u, x) and weights of sum 1."""
+    from pyscf.dft.LebedevGrid import MakeAngularGrid
+
+    table = np.asarray(MakeAngularGrid(count))
+    return table[:, :3], table[:, 3]
+
+
+def bragg_radii(numbers: Sequence[int]) -> np.ndarray:
+    """Bragg and Slater's radii of elements by atomic number, bohr."""
+    from pyscf.data.radii import BRAGG
+
+    return np.asarray(BRAGG[list(numbers)])
+
+
 def atomic_points(mole: Any, level: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """PySCF's spherical quadratures of a grid level: atom (g,), offset (g, x), quadrature (g,)."""
     from pyscf.dft import gen_grid, radi
@@ -147,10 +163,8 @@ def shell_reach(basis: Basis, threshold: float = AO_THRESHOLD) -> tuple[np.ndarr
 
 def build_grid(mole: Any, basis: Basis, level: int, chunk: int, max_blocks: int = 4) -> Grid:
     """The grid of a molecule at PySCF's ``level`` (0 to 9), without AO values, in few blocks."""
-    from pyscf.data.radii import BRAGG
-
     coords = np.asarray(mole.atom_coords())
-    radii = BRAGG[[int(mole.atom_nelec_core(a) + mole.atom_charge(a)) for a in range(mole.natm)]]
+    radii = bragg_radii([int(mole.atom_nelec_core(a) + mole.atom_charge(a)) for a in range(mole.natm)])
     atom, offset, quadrature = atomic_points(mole, level)
     shares = (_chunked(x, chunk) for x in (atom, offset, quadrature))
     weights = np.asarray(becke_weights(*shares, coords, radii)).reshape(-1)[: len(atom)]
@@ -165,7 +179,7 @@ def build_grid(mole: Any, basis: Basis, level: int, chunk: int, max_blocks: int 
         Block(*(x[rows] for x in chunks), _shell_lists(rows, active), None)  # type: ignore[call-arg]
         for rows in _group(active, max_blocks)
     )
-    return Grid(blocks=blocks, radii=radii)
+    return Grid(blocks=blocks, radii=radii)  # type: ignore[arg-type]
 
 
 def _chunked(values: np.ndarray, size: int, mode: str = "constant") -> np.ndarray:

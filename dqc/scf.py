@@ -37,6 +37,7 @@ class Method(NamedTuple):
     smeared: bool
     guess: str | None
     unrolled: bool
+    direct: bool
 
 
 @pytree
@@ -85,6 +86,7 @@ def scf(
     tolerance: float = 1e-5,
     adjoint: Literal["implicit", "unrolled"] = "implicit",
     response: Response | None = None,
+    direct: bool = False,
 ) -> Solution:
     """Solve the Kohn-Sham (or Hartree-Fock) equations F C = S C e self-consistently.
 
@@ -95,6 +97,8 @@ def scf(
     or a density matrix, and ``moments`` the spin on each atom at the start (see
     :func:`dqc.guess.starting_orbitals`). ``tolerance`` bounds the norm of the orbital gradient; the
     energy's error is of its square, that of a derivative of the energy and of the density of itself.
+    ``direct=True`` minimises the energy directly; DIIS finds a start on the coarse grid alone
+    (:func:`dqc.minimise`).
     Nothing raises when it does not converge: see ``Solution.converged``. Raises ``ValueError`` where
     ``system`` lacks what ``xc`` needs.
 
@@ -107,7 +111,7 @@ def scf(
     """
     arguments = _prepare(
         system, xc, occupations, smearing, guess, unrestricted, level_shift, damping, moments,
-        max_iterations, tolerance, adjoint, response,
+        max_iterations, tolerance, adjoint, response, direct,
     )  # fmt: skip
     return _solve(*arguments)
 
@@ -127,7 +131,7 @@ def iterate(system: System, xc: Functional, **options: Any) -> Iterator[State | 
 
 def _prepare(
     system, xc, occupations, smearing, guess, unrestricted, level_shift, damping, moments,
-    max_iterations, tolerance, adjoint, response,
+    max_iterations, tolerance, adjoint, response, direct,
 ) -> tuple:  # fmt: skip
     """Check the options against the system, and sort them into static and traced ones."""
     check_needs(system, xc)
@@ -137,6 +141,8 @@ def _prepare(
         raise ValueError(f"adjoint={adjoint!r} is neither 'implicit' nor 'unrolled'.")
     if adjoint == "unrolled" and smearing is not None:
         raise ValueError("adjoint='unrolled' differentiates given occupations only: leave out smearing=.")
+    if direct and (smearing is not None or adjoint == "unrolled"):
+        raise ValueError("direct=True minimises at given occupations: leave out smearing= and adjoint=.")
     if max_iterations < 1:
         raise ValueError(f"max_iterations={max_iterations} must be at least 1.")
     rows = jnp.asarray(system.occupations if occupations is None else occupations, float)
@@ -157,7 +163,7 @@ def _prepare(
     if moments is not None and rows.shape[0] == 1:
         raise ValueError("moments= need two spins: leave out unrestricted=False.")
     start = guess if isinstance(guess, str) else None
-    method = Method(max_iterations, smearing is not None, start, adjoint == "unrolled")
+    method = Method(max_iterations, smearing is not None, start, adjoint == "unrolled", direct)
     controls = Controls(*(jnp.asarray(x, float) for x in (tolerance, level_shift, damping, smearing or 0.0)))
     moments = None if moments is None else jnp.asarray(moments, float)
     report = no_response() if response is None else response
@@ -295,7 +301,7 @@ _jitted_step = jax.jit(_step, static_argnums=0)
 
 def _propose(method: Method, system: System, controls: Controls, X, error, state: State) -> State:
     """The next orbitals, by DIIS and diagonalisation or by a step of direct minimisation."""
-    direct = state.direct | ((state.stalled >= STALLED) & ~state.coarse)
+    direct = state.direct | ((state.stalled >= (0 if method.direct else STALLED)) & ~state.coarse)
     if method.smeared:
         direct = jnp.asarray(False)
     electrons = state.occupations.sum()

@@ -15,6 +15,9 @@ axis      meaning
 ``pq``    packed pairs of AOs, lower triangle by rows: ``p (p + 1) / 2 + q``
 ``g``     grid points
 ``b c``   grid points again, as ``b`` chunks of ``c`` neighbouring points
+``w u``   grid points once more, as ``w`` spheres of ``u`` points around each atom
+``y``     spherical harmonics l, m up to some l; ``l`` the angular momenta alone
+``z``     elements, each once
 ``d``     an AO and its first derivatives: value, x, y, z
 ``a``     atoms
 ``h``     shells (in ``Basis``, of one angular momentum)

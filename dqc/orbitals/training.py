@@ -1,0 +1,248 @@
+"""Minimising the energy of neural orbitals: a linear layer solved by the SCF, the others by Gauss-Newton
+steps.
+
+Each step proposes parameters, solves the self-consistent field in the functions they make, and keeps them if
+the energy fell on the same grid. Every few steps the grid is turned, so that no network learns its points.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from dqc.density import density_matrix
+from dqc.integrals.ao import ao_indices, ao_values
+from dqc.molecule import Molecule
+from dqc.orbitals import gauss_newton
+from dqc.orbitals.expectation import expectation, orbitals_on, slope, spheres, tabulate
+from dqc.orbitals.field import on_points
+from dqc.orbitals.neural import Neural, Nuclei, Parameters, nuclei_of
+from dqc.orbitals.poisson import asymmetry
+from dqc.orbitals.quadrature import LEVELS, Quadrature, placed, quadrature, rotation
+from dqc.orbitals.solution import NeuralSolution
+from dqc.scf import scf
+from dqc.solution import History, Solution
+from dqc.system import System, build
+from dqc.types import pytree, replace
+from dqc.xc.functional import Functional
+
+START_BASIS = "def2-svp"  # of the field whose orbitals the linear layer starts from
+FIELD_TOLERANCE = 1e-6  # of the linear layer
+TURN = 3  # steps on one grid
+FINER = 2  # levels between the grid of the minimisation and that of the final energy
+DAMPING, LEAST_DAMPING, MOST_DAMPING = 1e-3, 1e-5, 1e3
+
+
+class Problem(NamedTuple):
+    """What stays the same from step to step."""
+
+    network: Neural
+    xc: Functional
+    nuclei: Nuclei
+    grid: Quadrature
+    coarse: Quadrature  # of the Gauss-Newton matrix
+    final: tuple[Quadrature, Quadrature]
+    occupations: Float[Array, "s i"]
+
+
+@pytree
+class State:
+    """Everything that one step hands to the next: what a checkpoint holds."""
+
+    parameters: Parameters
+    C: Float[Array, "s n i"]
+    mo_energy: Float[Array, "s i"]
+    energy: Float[Array, ""]  # on the present grid
+    gradient: Parameters
+    damping: Float[Array, ""]
+    rotation: Float[Array, "x x"]  # of the present grid
+    key: Array
+    began: Float[Array, ""]  # the energy when the grid was turned
+    step: Int[Array, ""]
+    converged: Bool[Array, ""]
+    history: History
+
+
+def prepare(
+    molecule: Molecule, xc: Functional, network: Neural, grid: int, seed: int, **field: Any
+) -> tuple[Problem, State]:
+    """The problem, and the state before the first step: orbitals of an SCF in ``START_BASIS``, projected.
+
+    ``field`` are options of :func:`dqc.scf`, for that start. Raises ``ValueError`` for what cannot be
+    computed so.
+    """
+    _check(molecule, xc, grid)
+    numbers, coords = molecule.numbers, molecule.coords
+    system = build(molecule, START_BASIS, xc, grid=1, ecp=None)
+    start = scf(system, xc, **field)
+    f = start.occupations
+    key, one, two, three = jax.random.split(jax.random.key(seed), 4)
+    nuclei = nuclei_of(numbers, jnp.asarray(coords))
+    levels = [quadrature(coords, numbers, level) for level in (grid, grid + FINER - 1, grid + FINER)]
+    levels[1:] = [placed(g, g.coords, rotation(k)) for g, k in zip(levels[1:], (two, three), strict=True)]
+    problem = Problem(
+        network, xc, nuclei, levels[0], quadrature(coords, numbers, 0), (levels[1], levels[2]), f
+    )
+    parameters = network.init(one, nuclei)
+    turned = rotation(key)
+    functions, made = _functions(network, parameters, nuclei, placed(levels[0], nuclei.coords, turned), f)
+    guess = projected(functions, made, system, start)
+    nothing = jnp.full(0, jnp.nan)
+    zero = jnp.zeros(())
+    state = State(
+        parameters, guess[:, :, :0], f[:, :0], zero, parameters, jnp.asarray(DAMPING), turned,
+        jax.random.key_data(key), zero, jnp.zeros((), int), jnp.asarray(False), History(nothing, nothing),
+    )  # fmt: skip
+    state = _solved(problem, state, made, guess)
+    return problem, replace(state, began=state.energy, history=_extended(state.history, state))
+
+
+def _check(molecule: Molecule, xc: Functional, grid: int) -> None:
+    known = range(1, len(LEVELS) - FINER)
+    if grid not in known:
+        raise ValueError(
+            f"grid={grid!r} is not one of {', '.join(map(str, known))}, the levels that "
+            "leave finer grids for the final energy."
+        )
+    if xc.needs.exchange_density or any(xc.needs.omegas):
+        raise ValueError(
+            "Neural orbitals have plain exact exchange only: neither range-separated functionals nor local "
+            "hybrids; use a semilocal functional, a global hybrid or 'hf'."
+        )
+    if max(molecule.numbers) > 36:
+        raise ValueError(
+            "Neural orbitals hold all electrons, up to krypton: there are no effective core potentials."
+        )
+
+
+def advance(problem: Problem, state: State, tolerance: float) -> State:
+    """One step: propose, solve, keep or refuse; the energy of the new state is never higher on its grid.
+
+    ``tolerance``, hartree, bounds the fall of the energy during the TURN steps on one grid of what is
+    converged.
+    """
+    network, _, nuclei, _, coarse, _, f = problem
+    turned = placed(coarse, nuclei.coords, state.rotation)
+    change, promised = gauss_newton.step(
+        network, state.parameters, nuclei, turned, state.C, state.mo_energy, f, state.gradient, state.damping
+    )
+    trial = replace(state, parameters=jax.tree.map(jnp.add, state.parameters, change))
+    tried = _solved(problem, trial, None, density_matrix(state.C, f))
+    gain = float(state.energy - tried.energy)
+    ratio = gain / max(float(promised), 1e-12)
+    accepted = gain > 0.0
+    factor = 1.0 / 3.0 if ratio > 0.5 else 1.0 if ratio > 0.2 else 4.0
+    damping = jnp.clip(state.damping * factor, LEAST_DAMPING, MOST_DAMPING)
+    state = replace(tried if accepted else state, damping=damping, step=state.step + 1)
+    if int(state.step) % TURN == 0:
+        converged = float(state.began - state.energy) < tolerance
+        state = _turned(problem, replace(state, converged=jnp.asarray(converged)))
+    return replace(state, history=_extended(state.history, state))
+
+
+def _turned(problem: Problem, state: State) -> State:
+    """The same network, its linear layer solved anew on a turned grid."""
+    key, this = jax.random.split(jax.random.wrap_key_data(state.key))
+    state = replace(state, rotation=rotation(this), key=jax.random.key_data(key))
+    state = _solved(problem, state, None, density_matrix(state.C, problem.occupations))
+    return replace(state, began=state.energy)
+
+
+def _solved(problem: Problem, state: State, system: System | None, guess: Float[Array, "s n n"]) -> State:
+    """The linear layer, the energy and its gradient for the state's parameters on its grid."""
+    network, xc, nuclei, grid, _, _, f = problem
+    grid = placed(grid, nuclei.coords, state.rotation)
+    if system is None:
+        _, system = _functions(network, state.parameters, nuclei, grid, f)
+    solution = scf(system, xc, occupations=f, guess=guess, tolerance=FIELD_TOLERANCE)
+    C = solution.mo_coeff[:, :, : f.shape[1]]
+    energy, gradient = slope(network, state.parameters, nuclei, grid, xc, C, f)
+    return replace(
+        state, C=C, mo_energy=solution.mo_energy[:, : f.shape[1]], energy=energy, gradient=gradient
+    )
+
+
+_tabulate = jax.jit(tabulate, static_argnums=0)
+_on_points = jax.jit(on_points)
+
+
+def _functions(
+    network: Neural, parameters: Parameters, nuclei: Nuclei, grid: Quadrature, f: Float[Array, "s i"]
+) -> tuple[Quadrature, System]:
+    return grid, _on_points(grid, _tabulate(network, parameters, nuclei, grid), f)
+
+
+@jax.jit
+def projected(
+    grid: Quadrature, functions: System, system: System, solution: Solution
+) -> Float[Array, "s n n"]:
+    """The density matrix, in the functions, of another system's orbitals, by least squares on the grid."""
+    slots = solution.occupations.shape[1]
+    shells = tuple(jnp.arange(group.atom.shape[0], dtype=jnp.int32) for group in system.basis)
+    index = ao_indices(system.basis, shells, system.overlap.shape[0])
+    rows = solution.mo_coeff[:, index, :slots]
+    assert functions.grid is not None
+    block = functions.grid.blocks[0]
+    assert block.ao is not None
+
+    def sphere(total: Array, each: tuple) -> tuple[Array, None]:
+        points, weights, chi = each
+        ao = ao_values(system.basis, system.coords, shells, points, order=0)[0]
+        return total + jnp.einsum("cn,c,cm,smi->sni", chi, weights, ao, rows), None
+
+    start = jnp.zeros((rows.shape[0], functions.overlap.shape[0], slots))
+    right, _ = jax.lax.scan(sphere, start, (spheres(grid), block.weights, block.ao[:, 0]))
+    S = functions.overlap
+    C = jnp.linalg.solve(S + 1e-8 * jnp.eye(S.shape[0]), right)
+    return density_matrix(C, solution.occupations)
+
+
+def finish(problem: Problem, state: State) -> NeuralSolution:
+    """The solution: energies on two grids that the network has not seen, the finer of which counts."""
+    network, xc, nuclei, _, _, (coarser, finer), f = problem
+    rough, fine = (
+        expectation(network, state.parameters, nuclei, grid, xc, state.C, f) for grid in (coarser, finer)
+    )
+    lacking = _asymmetry(network, state.parameters, nuclei, coarser, state.C, f)
+    residual = jnp.sqrt(sum((x**2).sum() for x in jax.tree.leaves(state.gradient)))
+    return NeuralSolution(
+        energy=fine.total,
+        energies=fine,
+        energy_error=jnp.abs(fine.total - rough.total) + lacking,
+        mo_coeff=state.C,
+        mo_energy=state.mo_energy,
+        occupations=f,
+        parameters=state.parameters,
+        nuclei=nuclei,
+        grid=finer,
+        converged=state.converged,
+        residual=residual,
+        iterations=state.step,
+        history=state.history,
+        network=network,
+    )
+
+
+def _extended(history: History, state: State) -> History:
+    residual = np.sqrt(sum(float((x**2).sum()) for x in jax.tree.leaves(state.gradient)))
+    return History(jnp.append(history.energy, state.energy), jnp.append(history.residual, residual))
+
+
+@partial(jax.jit, static_argnums=0)
+def _asymmetry(
+    network: Neural,
+    parameters: Parameters,
+    nuclei: Nuclei,
+    grid: Quadrature,
+    C: Float[Array, "s n i"],
+    f: Float[Array, "s i"],
+) -> Float[Array, ""]:
+    """What the Coulomb operator lacks in symmetry for the orbitals' density, hartree."""
+    psi = orbitals_on(network, parameters, nuclei, C, grid)[:, 0]
+    rho = (psi**2 * f.reshape(-1)).sum(-1)
+    return asymmetry(grid, rho.reshape(grid.weights.shape))
