@@ -49,6 +49,9 @@ class Log:
         self.saved = time.monotonic()
         if directory is not None:
             directory.mkdir(parents=True, exist_ok=True)
+            if jax.process_index() == 0:
+                for partial in directory.glob(f".{CHECKPOINT}.*"):  # left by a training that was killed
+                    partial.unlink(missing_ok=True)
 
     def position(self) -> Position | None:
         """Where the checkpoint of this training stands; None without one. The history goes back to there."""

@@ -163,14 +163,15 @@ class Molecules:
             chunk, places = self.prepared.chunks[index], self.places[index]
             # Also those that nobody here has a label for, with weights of zero: one program for all batches.
             functions = loss.terms(tuple(chunk.labels), responding)
+            follow = responding and bool(functions)  # energies alone are one program, of whichever fields
             one = programs.observe(
                 xcs,
                 chunk.system,
                 fields[index],
-                chunk.labels if responding else {},
+                chunk.labels if follow else {},
                 {name: weights[name] * shares[name][index] for name, _ in functions},
                 functions,
-                responding,
+                follow,
                 self.prepared.mesh,
             )
             observed[index] = one
