@@ -28,7 +28,8 @@ axis      meaning
 ``t``     iterations of the self-consistent field
 ``x``     the three Cartesian components
 ``v``     vibrations, that is normal modes; or waves of a Fourier transform
-``q``     calculations compared with one exact statement: occupations, thresholds
+``q``     calculations compared with one statement: occupations, thresholds, reactions
+``j o``   functionals that are trained together, and molecules of one chunk
 ========  ==========================================================================
 """
 

@@ -68,7 +68,7 @@ def _on_lanes(values: np.ndarray, places: np.ndarray, lanes: int) -> np.ndarray:
 
 @jax.jit
 def contract(weights: Float[Array, "*b"], slopes: Any) -> Any:
-    """sum over molecules of weight times slope, for each member: (m, l) and (m, l, ...) to (m, ...)."""
+    """sum over molecules of weight times slope, for each member: (j, o) and (j, o, ...) to (j, ...)."""
 
     def leaf(slope: Array) -> Array:
         w = weights.reshape(weights.shape + (1,) * (slope.ndim - 2))
@@ -78,12 +78,12 @@ def contract(weights: Float[Array, "*b"], slopes: Any) -> Any:
 
 
 @jax.jit
-def spread(weights: Float[Array, "*b"], usable: Bool[Array, "*b"], slopes: Any) -> Any:
-    """sum over molecules, for each member and row: (m, r, l) and (m, l, ...) to (m, r, ...)."""
+def spread(weights: Float[Array, "j q o"], usable: Bool[Array, "j o"], slopes: Any) -> Any:
+    """sum over molecules, for each member and row: (j, q, o) and (j, o, ...) to (j, q, ...)."""
 
     def leaf(slope: Array) -> Array:
         held = jnp.where(usable.reshape(usable.shape + (1,) * (slope.ndim - 2)), slope, 0.0)
-        return jnp.einsum("mrl,ml...->mr...", weights, held)
+        return jnp.einsum("jqo,jo...->jq...", weights, held)
 
     return jax.tree.map(leaf, slopes)
 

@@ -17,8 +17,8 @@ from safetensors.numpy import load_file
 from toys import SCF, bent, bond, flat, hydrogen, trained
 
 from dqc.data import Density, Labels, Reactions
-from dqc.training import Loss, Stage, checkpoint, journal
-from dqc.training.journal import settings_of
+from dqc.training import Loss, Stage, checkpoint, log
+from dqc.training.log import settings_of
 from dqc.training.result import Trained
 from dqc.training.run import Training
 
@@ -33,7 +33,7 @@ def whole(directory: Path | None, **options: Any) -> Trained:
 
 def killed(directory: str, number: int, torn: bool) -> None:
     """The same, with a checkpoint after everything; killed when one is about to be written, or half is."""
-    journal.SECONDS = -1.0
+    log.SECONDS = -1.0
     write, save, count = checkpoint.write, checkpoint.save_file, 0
 
     def end() -> None:
@@ -68,7 +68,7 @@ def kill(directory: Path, number: int, torn: bool = False) -> dict[str, Any]:
     assert ran.returncode == -signal.SIGKILL, ran.stderr
     from safetensors import safe_open
 
-    with safe_open(directory / journal.CHECKPOINT, framework="numpy") as file:
+    with safe_open(directory / log.CHECKPOINT, framework="numpy") as file:
         at: dict[str, Any] = json.loads(file.metadata()["progress"])
     return at
 
@@ -78,7 +78,7 @@ def timeless(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def lines(directory: Path) -> list[dict[str, Any]]:
-    return timeless([json.loads(line) for line in (directory / journal.HISTORY).read_text().splitlines()])
+    return timeless([json.loads(line) for line in (directory / log.HISTORY).read_text().splitlines()])
 
 
 def test_killed_twice_and_resumed_it_ends_with_the_same_bits(
@@ -111,7 +111,7 @@ def test_killed_twice_and_resumed_it_ends_with_the_same_bits(
     for part in ("train", "validation"):
         np.testing.assert_array_equal(found.errors[part].before, expected.errors[part].before)
         np.testing.assert_array_equal(found.errors[part].after, expected.errors[part].after)
-    states = [load_file(folder / journal.CHECKPOINT) for folder in (resumed, uninterrupted)]
+    states = [load_file(folder / log.CHECKPOINT) for folder in (resumed, uninterrupted)]
     assert states[0].keys() == states[1].keys()
     for name, array in states[0].items():  # parameters, optimiser, fields
         np.testing.assert_array_equal(array, states[1][name])
@@ -139,7 +139,7 @@ def test_a_finished_training_is_not_repeated(
     assert again.history == expected.history
     with pytest.raises(AssertionError, match="a step is taken"):
         whole(folder, restart=True)
-    assert not (folder / journal.CHECKPOINT).exists()
+    assert not (folder / log.CHECKPOINT).exists()
     assert lines(folder) == []
 
 
@@ -161,7 +161,7 @@ def test_a_checkpoint_of_another_training_is_refused(finished: tuple[Trained, Pa
             trained(*arguments, directory=folder, **options)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"\(functional, seed\)"):
         trained(bent(1), data, stage, directory=folder, seed=1)
-    assert (folder / journal.CHECKPOINT).is_file()
+    assert (folder / log.CHECKPOINT).is_file()
 
 
 def test_settings_are_the_same_in_another_process() -> None:
@@ -185,7 +185,7 @@ def test_settings_are_the_same_in_another_process() -> None:
 
 
 def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / journal.CHECKPOINT
+    path = tmp_path / log.CHECKPOINT
     path.write_bytes(b"half of a checkpoint")
     with pytest.raises(ValueError, match="damaged or no checkpoint"):
         trained(bent(), hydrogen("H2"), Stage("post-scf", 1), directory=tmp_path)

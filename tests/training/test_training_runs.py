@@ -11,7 +11,7 @@ from toys import atom, bent, bond, flat, hydrogen, small, trained
 import dqc
 from dqc.data import Labels, Reactions
 from dqc.training import Loss, Stage, programs
-from dqc.training.journal import summary
+from dqc.training.log import summary
 from dqc.training.systems import prepare
 
 
