@@ -54,7 +54,7 @@ def labelled() -> Reactions:
 
 def slopes(data: Reactions, loss: Loss, weights: dict[str, float]) -> None:
     """The derivative along two directions, against differences of the loss, in one ensemble."""
-    xc, rng = bent(size=0.15), np.random.default_rng(1)
+    xc, rng = bent(xc=dqc.neural("pbe", hidden=(4,)), size=0.15), np.random.default_rng(1)
     directions = [jax.tree.map(lambda x: jnp.asarray(rng.normal(size=x.shape)), xc) for _ in range(2)]
     places = (-2, -1, 1, 2)
     members = [xc] + [

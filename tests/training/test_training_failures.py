@@ -14,7 +14,7 @@ import dqc
 from dqc.data import Labels, Reaction, Reactions
 from dqc.training import Loss, Stage
 
-HOPELESS = dqc.Molecule(["He", "H"], [[0.0, 0.0, 0.0], [0.0, 0.0, 1.5]], charge=1)
+HOPELESS = dqc.Molecule(["He", "H"], [[0.0, 0.0, 0.0], [0.0, 0.0, 2.0]], charge=1)
 FEW = SCF | {"max_iterations": 6}  # enough for hydrogen, not for HeH+
 IONISATION = {name: Labels(ionisation=0.5) for name in ("H2", "H2 far")}
 

@@ -124,9 +124,7 @@ def labelled() -> Reactions:
         (lambda: trained(small(), Reactions("x", {"H2": bond(1.4)}, ()), Stage()), "has no reactions"),
         (lambda: trained(dqc.functional("pbe"), hydrogen(), Stage()), "no parameters to train"),
         (
-            lambda: trained(
-                [small(), dqc.neural("lda,pw", constraints=(), hidden=(5,))], hydrogen(), Stage()
-            ),
+            lambda: trained([small(), dqc.neural("pbe")], hydrogen(), Stage()),
             "differ in more than",
         ),
         (

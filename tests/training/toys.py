@@ -1,4 +1,4 @@
-"""What the tests of trainings share: H2 in a small basis, whose programs are compiled once for all of them."""
+"""What the tests of trainings share: H2 in a small basis, compiled once for all of them."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ def small(seed: int = 0) -> dqc.Functional:
     return dqc.neural("lda,pw", constraints=(), hidden=(4,), seed=seed)
 
 
-def bent(seed: int = 0, size: float = 0.3) -> dqc.Functional:
+def bent(seed: int = 0, xc: dqc.Functional | None = None, size: float = 0.1) -> dqc.Functional:
     """A functional that is not its parent any more: no gradient is zero by the start of its networks."""
-    xc, rng = small(seed), np.random.default_rng(seed)
+    xc, rng = xc or small(seed), np.random.default_rng(seed)
     return jax.tree.map(lambda x: x + size * rng.normal(size=x.shape), xc)
 
 
