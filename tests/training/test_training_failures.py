@@ -43,8 +43,8 @@ LOSS = Loss(ionisation=0.3, own={"moment": (0.2, moment)})
 def test_one_that_does_not_converge_is_as_if_it_were_not_there(kind: str) -> None:
     """The other molecules' means are over themselves, and so is every bit of the step."""
     xc = bent()
-    found = trained(xc, among_good_ones(), descent(kind, rate=1e-3), LOSS, scf=FEW)
-    alone = trained(xc, hydrogen("H2", "H2 far", labels=IONISATION), descent(kind, rate=1e-3), LOSS, scf=FEW)
+    found = trained(xc, among_good_ones(), descent(kind), LOSS, scf=FEW)
+    alone = trained(xc, hydrogen("H2", "H2 far", labels=IONISATION), descent(kind), LOSS, scf=FEW)
     (record,), (expected,) = found.history, alone.history
     assert record["failed"] == ["HeH+"]
     assert expected["failed"] == []
@@ -62,7 +62,7 @@ def test_one_that_does_not_converge_is_as_if_it_were_not_there(kind: str) -> Non
 
 def test_one_whose_response_fails_is_left_out_with_its_energy() -> None:
     """That is known only when all means have been taken, with it: they are taken again."""
-    xc, data, stage = bent(), hydrogen("H2", "H2 far", labels=IONISATION), descent("in-scf", rate=1e-3)
+    xc, data, stage = bent(), hydrogen("H2", "H2 far", labels=IONISATION), descent("in-scf")
     loss = Loss(ionisation=0.3, own={"moment": (0.2, fails_at_h2)})
     found = trained(xc, data, stage, loss)
     alone = trained(xc, hydrogen("H2 far", labels={"H2 far": IONISATION["H2 far"]}), stage, loss)
@@ -97,9 +97,9 @@ def test_where_nothing_converges_nothing_moves_and_it_is_told(optimizer: str) ->
 def test_a_penalty_alone_does_not_steer_where_the_energies_are_lost() -> None:
     xc = bent()
     loss = Loss(penalties={"pull": (1.0, lambda xc: sum(jnp.sum(x**2) for x in jax.tree.leaves(xc)))})
-    found = trained(xc, hydrogen("H2"), descent("in-scf", rate=0.1), loss, scf={"max_iterations": 2})
+    found = trained(xc, hydrogen("H2"), descent("in-scf"), loss, scf={"max_iterations": 2})
     np.testing.assert_array_equal(flat(found.functional), flat(xc))
-    pulled = trained(xc, hydrogen("H2"), descent("in-scf", rate=1e-3), loss)
+    pulled = trained(xc, hydrogen("H2"), descent("in-scf"), loss)
     assert pulled.history[0]["terms"]["pull"][0] == pytest.approx((flat(xc) ** 2).sum())
 
 

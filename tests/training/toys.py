@@ -59,13 +59,15 @@ def flat(xc: Any) -> np.ndarray:
     return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(xc)])
 
 
-def descent(kind: str, epochs: int = 1, rate: float = 1.0, **options: Any) -> Stage:
-    """Plain gradient descent: the parameters move by minus the gradient, and tell it."""
+RATE = 1e-6  # gradients are in the thousands here
+
+
+def descent(kind: str, epochs: int = 1, rate: float = RATE, **options: Any) -> Stage:
+    """Plain gradient descent: the parameters move along the gradient, and tell it."""
     return Stage(kind, epochs, optimizer=optax.sgd(rate), **options)  # type: ignore[arg-type]
 
 
-def gradient(
-    xc: dqc.Functional, data: Reactions, kind: str, loss: Loss | None = None, **options: Any
-) -> np.ndarray:
+def gradient(xc: dqc.Functional, data: Reactions, kind: str, *loss: Loss, **options: Any) -> np.ndarray:
     """The gradient of one step of a training."""
-    return flat(xc) - flat(trained(xc, data, descent(kind), loss, **options).functional)
+    moved = trained(xc, data, descent(kind), *loss, **options).functional
+    return (flat(xc) - flat(moved)) / RATE
