@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -180,7 +181,7 @@ class Training:
     def template(self, number: int) -> State:
         """The shapes of a state in a stage."""
         fields = tuple(self.molecules.shapes(self.xcs, k) for k in self.everything)
-        shapes: State = jax.eval_shape(self.entered, number, self.xcs, fields)
+        shapes: State = jax.eval_shape(partial(self.entered, number), self.xcs, fields)
         return shapes
 
     def stage(self, state: State, at: Position) -> State:

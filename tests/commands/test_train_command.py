@@ -27,6 +27,7 @@ grid = 0
 [[stage]]
 kind = "post-scf"
 epochs = 2
+learning_rate = 0.1
 [[stage]]
 kind = "alternating"
 epochs = 2

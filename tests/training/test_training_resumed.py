@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import optax
 import pytest
+from safetensors import safe_open
 from safetensors.numpy import load_file
 from toys import SCF, bent, bond, flat, hydrogen, trained
 
@@ -66,8 +67,6 @@ def kill(directory: Path, number: int, torn: bool = False) -> dict[str, Any]:
         env=environment, capture_output=True, text=True, timeout=600,
     )  # fmt: skip
     assert ran.returncode == -signal.SIGKILL, ran.stderr
-    from safetensors import safe_open
-
     with safe_open(directory / log.CHECKPOINT, framework="numpy") as file:
         at: dict[str, Any] = json.loads(file.metadata()["progress"])
     return at
@@ -150,7 +149,7 @@ def test_a_checkpoint_of_another_training_is_refused(finished: tuple[Trained, Pa
     for what, arguments, options in (
         ("functional", (bent(1), data, stage), {}),
         ("data", (bent(), hydrogen("H2 far"), stage), {}),
-        ("data", (bent(), hydrogen("H2", labels={"H": Labels(ionisation=0.5)}), stage), {}),
+        ("data", (bent(), hydrogen("H2", labels={"H2": Labels(ionisation=0.5)}), stage), {}),
         ("stages", (bent(), data, Stage("post-scf", 2)), {}),
         ("loss", (bent(), data, stage, Loss(energy=2.0)), {}),
         ("systems", (bent(), data, stage), {"scf": SCF | {"damping": 0.1}}),
@@ -168,9 +167,8 @@ def test_settings_are_the_same_in_another_process() -> None:
     """Where functions lie in memory is no setting; what is known of a molecule is one, densities included."""
 
     def digests(**labels: Any) -> dict[str, str]:
-        stage = Stage(
-            "in-scf", 1, optimizer=optax.sgd(1.0), loss=Loss(penalties={"p": (1.0, lambda xc: 0.0)})
-        )
+        loss = Loss(penalties={"p": (1.0, lambda xc: 0.0)})
+        stage = Stage("in-scf", 1, optimizer=optax.sgd(1.0), loss=loss)
         data = Reactions("x", {"H2": bond(1.4)}, (), {"H2": Labels(**labels)})
         return settings_of([bent()], {"train": data}, [stage], [Loss()], {}, (), 0)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from toys import atom, bent, bond, flat, hydrogen, small, trained
+from toys import bent, bond, flat, hydrogen, small, trained, with_atom
 
 import dqc
 from dqc.data import Labels, Reactions
@@ -69,10 +69,10 @@ def test_one_compilation_for_each_program_and_shape() -> None:
     for program in jitted:
         program.clear_cache()
     stages = [Stage("post-scf", 2), Stage("alternating", 2), Stage("in-scf", 2, batch=1)]
-    found = trained(bent(), hydrogen("H2", "H2 far"), stages, validation=hydrogen("H2 near"))
+    found = trained(bent(), with_atom(hydrogen("H2", "H2 far")), stages, validation=hydrogen("H2 near"))
     assert len(found.history) == 6
     assert [program._cache_size() for program in jitted] == [2, 2, 2]
-    trained(bent(1), hydrogen("H2", "H2 near"), stages)
+    trained(bent(1), with_atom(hydrogen("H2", "H2 near")), stages)
     assert [program._cache_size() for program in jitted] == [2, 2, 2]
 
 
@@ -80,16 +80,15 @@ def test_terms_of_a_loss_are_one_more_program_for_each_shape() -> None:
     """Whether or not a batch has labels, as its molecules have some."""
     for program in (programs.solve, programs.observe):
         program.clear_cache()
-    labels = {"H2": Labels(ionisation=0.5), "H": Labels(ionisation=0.5)}
-    stage, loss = Stage("in-scf", 2, batch=1), Loss(ionisation=0.3)
-    found = trained(bent(), hydrogen("H2", "H2 far", labels=labels), stage, loss)
+    data = hydrogen("H2", "H2 far", labels={"H2": Labels(ionisation=0.5)})
+    found = trained(bent(), data, Stage("in-scf", 2, batch=1), Loss(ionisation=0.3))
     assert found.history[0]["terms"].keys() == {"energy", "ionisation"}
-    assert programs.solve._cache_size() == 2
-    assert programs.observe._cache_size() == 4  # of energies alone before and after, and of steps
+    assert programs.solve._cache_size() == 1
+    assert programs.observe._cache_size() == 2  # of energies alone before and after, and of steps
 
 
 def test_shapes_are_few_and_padding_is_told() -> None:
-    molecules = hydrogen().molecules
+    molecules = with_atom(hydrogen()).molecules
     prepared = prepare(molecules, small(), basis="6-31g", grid=0)
     assert prepared.programs == 2
     assert sorted(prepared.names) == sorted(molecules)
@@ -122,9 +121,12 @@ def labelled() -> Reactions:
     ("given", "sentence"),
     [
         (lambda: trained(small(), hydrogen(), []), "no stages"),
-        (lambda: trained(small(), Reactions("x", {"H": atom()}, ()), Stage()), "has no reactions"),
+        (lambda: trained(small(), Reactions("x", {"H2": bond(1.4)}, ()), Stage()), "has no reactions"),
         (lambda: trained(dqc.functional("pbe"), hydrogen(), Stage()), "no parameters to train"),
-        (lambda: trained([small(), dqc.neural("pbe")], hydrogen(), Stage()), "differ in more than"),
+        (
+            lambda: trained([small(), dqc.neural("pbe")], hydrogen(), Stage()),
+            "differ in more than",
+        ),
         (
             lambda: trained(small(), hydrogen("H2"), Stage(), test=hydrogen("H2", "H2 far")),
             "H2 would be in the training and in the test data",
@@ -146,9 +148,9 @@ def test_refused(given, sentence: str) -> None:
 
 
 def test_the_same_molecule_on_two_sides_is_found_by_its_structure() -> None:
-    """Under another name, and turned; single atoms may be anywhere."""
+    """Under another name, and turned."""
     turned = dqc.Molecule(["H", "H"], [[1.0, 0.0, 0.0], [1.0, 1.4, 0.0]])
     data, held = hydrogen("H2"), hydrogen("H2 far")
-    other = Reactions("x", {"H": atom(), "H2 far": turned}, held.reactions)
+    other = Reactions("x", {"H2 far": turned}, held.reactions)
     with pytest.raises(ValueError, match="H2 would be in the training and in the validation data"):
         trained(small(), data, Stage(), validation=other)
