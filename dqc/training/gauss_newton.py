@@ -60,6 +60,11 @@ def gauss_newton(reactions: int) -> optax.GradientTransformationExtraArgs:
     return optax.GradientTransformationExtraArgs(init, update)
 
 
+def settled(parameters: Any, state: Any) -> Any:
+    """The parameters to end with: of these steps the best that were seen, of another optimiser's the last."""
+    return state.parameters if isinstance(state, Held) else parameters
+
+
 def _step(held: Held) -> Float[Array, " f"]:
     g, _ = ravel_pytree(held.gradient)
     A = jax.vmap(lambda row: ravel_pytree(row)[0])(held.rows)

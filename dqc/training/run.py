@@ -22,6 +22,7 @@ from jaxtyping import Array, Float
 from dqc.constants import HARTREE_IN_KCAL_PER_MOL
 from dqc.data.checks import shared
 from dqc.data.sets import Reactions
+from dqc.training.gauss_newton import settled
 from dqc.training.log import Log, Position, settings_of, summary, text
 from dqc.training.molecules import Fields, Molecules, Seen
 from dqc.training.objective import Loss, Table, mean_absolute
@@ -43,7 +44,7 @@ class State:
     optimizer: Any
     fields: Fields  # solved last
     best: Functional  # of this stage
-    best_error: Float[Array, " q"]  # of validation, kcal/mol; without one, the loss
+    best_error: Float[Array, " q"]  # of validation, kcal/mol
 
 
 def train(
@@ -65,8 +66,8 @@ def train(
 
     ``build`` are options of :func:`dqc.training.systems.prepare` (``basis``, ``grid``, ``growth``, ...) and
     ``scf`` of :func:`dqc.scf`. Where there is a ``validation``, each stage ends with the parameters that had
-    the smallest mean absolute error there; else with those of the lowest loss, or, if its steps see only a
-    part of the reactions, with the last.
+    the smallest mean absolute error there; else with the last, or, of Gauss-Newton steps, with those of the
+    lowest loss that was seen.
 
     In ``directory`` go checkpoints, the history as JSON lines and at the end the functionals; where it holds
     a checkpoint of the same training, that goes on, and ``restart=True`` begins anew. A molecule whose field
@@ -206,8 +207,7 @@ class Training:
             at.lines = self.log.record(record)
             at.epoch, at.step, at.partial = at.epoch + 1, 0, []
             self.log.checkpoint(state, at)
-        whole = stage.batch is None or "validation" in self.tables
-        xcs = state.best if whole else state.xcs
+        xcs = state.best if "validation" in self.tables else settled(state.xcs, state.optimizer)
         at.stage, at.epoch = at.stage + 1, 0
         state = self.entered(at.stage, xcs, state.fields)
         self.log.checkpoint(state, at, now=True)
@@ -235,7 +235,6 @@ class Training:
         xcs, optimizer, moved = self.updates[at.stage](
             state.xcs, state.optimizer, gradient, jnp.asarray(total), rows, used
         )
-        state = self.remembered(state, total) if len(batch) == len(self.tables["train"].names) else state
         record = {
             "loss": total.tolist(),
             "terms": {n: v.tolist() for n, v in terms.items()},
@@ -245,12 +244,6 @@ class Training:
             "skipped": int((~np.asarray(moved)).sum()),
         }
         return replace(state, xcs=xcs, optimizer=optimizer), record
-
-    def remembered(self, state: State, loss: np.ndarray) -> State:
-        """Where nothing is held out, the parameters with the lowest loss of all reactions are the best."""
-        if "validation" in self.tables:
-            return state
-        return self.improved(state, loss)
 
     def validated(self, state: State, at: Position) -> tuple[State, dict[str, Any]]:
         """The errors of validation, and the best parameters so far."""

@@ -157,7 +157,10 @@ def test_a_functional_to_go_on_from(folder: Path) -> None:
         ("[data]\ntrain = 3\n[[stage]]\n", "train is 3, and a text or a list of texts"),
         (LEAST.replace("[[", "split = [0.9, 0.3]\n[["), "add up to 1"),
         (LEAST.replace("[[", "split = [0.4, 0.2, 0.2, 0.2]\n[["), "shares of train, validation, test"),
-        (LEAST.replace("[[", "split = [0.9, 0.1]\ntest = 'one-1.json'\n[["), "go without it"),
+        (
+            LEAST.replace("[[", "split = [0.6, 0.2, 0.2]\ntest = 'one-1.json'\n[["),
+            "shares of train, validation",
+        ),
     ],
 )
 def test_a_mistake_is_a_sentence(folder: Path, unchecked_types: None, text: str, sentence: str) -> None:
