@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from dqc.training.evaluate import Evaluation
+from dqc.training.objective import mean_absolute
 from dqc.training.result import Trained
 
 BEFORE, AFTER, HELD_OUT = "0.65", "C0", "C1"
@@ -28,9 +29,9 @@ def progress(trained: Trained, axes: Any | None = None) -> Any:
     axes = pyplot().subplots(figsize=(6, 3.6), layout="constrained")[1] if axes is None else axes
     history = trained.history
     epochs = np.arange(1, len(history) + 1)
-    axes.plot(epochs, [np.nanmean(h["error"]) for h in history], color=AFTER, label="trained on")
+    axes.plot(epochs, [mean_absolute(np.array(h["error"])) for h in history], color=AFTER, label="trained on")
     held = [
-        (k, np.nanmean(h["validation"]["error"]))
+        (k, mean_absolute(np.array(h["validation"]["error"])))
         for k, h in zip(epochs, history, strict=True)
         if "validation" in h
     ]
