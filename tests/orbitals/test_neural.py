@@ -191,6 +191,7 @@ def test_forces_are_derivatives_of_the_energy(hydrogen) -> None:
     np.testing.assert_allclose(F.sum(0), 0.0, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_steps_go_on_from_a_state() -> None:
     """Of an open shell, with a functional that is itself a network."""
     xc, options = dqc.neural("pbe"), {"orbitals": Neural((5,), (6,)), "grid": 1, "tolerance": 1e-12}

@@ -56,7 +56,7 @@ def start(out: Path, port: int, number: int, flags: str) -> Any:
     return subprocess.Popen(words, env=environment, stderr=subprocess.PIPE, text=True)
 
 
-@pytest.mark.parametrize("processes", [1, 2])
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_devices_change_round_off_alone(tmp_path: Path, processes: int) -> None:
     port = 0
     if processes > 1:
