@@ -215,7 +215,7 @@ def test_moments_break_the_symmetry() -> None:
 @pytest.mark.parametrize("atoms", [WATER, HYDROXYL, "C 0 0 0; C 0 0 1.3"])
 def test_direct_minimisation_agrees_with_diis(atoms: str) -> None:
     method, system, xc, controls, *start, report = _prepare(
-        *case(atoms), None, None, "sap", None, 0.0, 0.0, None, 150, 1e-6, "implicit", None
+        *case(atoms), None, None, "sap", None, 0.0, 0.0, None, 150, 1e-6, "implicit", None, False
     )
     X, state = _start(method, system, *start)
     state = replace(state, direct=jnp.asarray(True))
