@@ -79,8 +79,8 @@ class Rotation:
         """The rotated orbitals of the slots, orthonormal under S."""
         slots = y.shape[2]
         Y = self.scale * y
-        # Not by .at[].add: in reverse mode on a CPU, XLA (jaxlib 0.10) did that in place, and took for the
-        # transpose what it had just changed, so that derivatives came out at two thirds.
+        # Not by .at[].add of its own transpose: with that, reverse derivatives came out at two thirds on a
+        # CPU (jaxlib 0.10), as if the update were made in place of what it reads.
         within, across = Y[:, :slots], Y[:, slots:]
         Y = jnp.concatenate([within - within.transpose(0, 2, 1), across], axis=1)
         return _lowdin(self.orbitals[:, :, :slots] + self.orbitals @ Y, S)
