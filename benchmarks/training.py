@@ -32,13 +32,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 import dqc
 from dqc.batch import shape_of
+from dqc.training.log import Log, Position
 from dqc.training.molecules import Molecules
 from dqc.training.objective import Loss, Table
-from dqc.training.steps import update_of
+from dqc.training.result import stacked
+from dqc.training.run import Training
+from dqc.training.stages import Stage
 from dqc.training.systems import Chunk, Prepared, arranged, prepare
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -120,32 +122,29 @@ def ours(part: str, xc: Any, arguments: argparse.Namespace) -> dict[str, Any]:
         )
     molecules = Molecules(ready, 1, ())
     loss = Loss(density=1.0) if part == "density" else Loss()
-    xcs = jax.tree.map(lambda x: x[None], xc)
-    everything, every = range(len(ready.chunks)), np.arange(len(ready.names))
-    first, fields = timed(lambda: tuple(molecules.solved(xcs, k, None) for k in everything))
-    seen = molecules.seen(xcs, fields, every, loss, True)
+    stage = Stage(epochs=arguments.repeats + 1, optimizer="adam")
+    members, everything = stacked([xc]), np.arange(len(ready.names))
+    first, fields = timed(lambda: solved(molecules, members))
+    seen = molecules.seen(members, fields, everything, Loss(), False)
     assert seen.usable.all(), f"not converged: {seen.failed}"
     count = len(ready.names)
     table = Table(ready.names, np.eye(count), seen.energies[0] - 0.01)
-    optimizer = optax.adam(1e-3)
-    update, state = update_of(optimizer), jax.vmap(optimizer.init)(xcs)
+    log, chunks = Log(None, {}, False), range(len(ready.chunks))
+    training = Training(members, molecules, {"train": table}, [stage], [loss], log, 0)
+    state = training.entered(0, members, fields)
     times: dict[str, list[float]] = {"step": [], "fields": []}
-    iterations = []
+    iterations: list[int] = []
     for repeat in range(arguments.repeats + 1):
-        start = time.perf_counter()
-        fields = jax.block_until_ready(tuple(molecules.solved(xcs, k, fields[k]) for k in everything))
-        middle = time.perf_counter()
-        seen = molecules.seen(xcs, fields, every, loss, True)
-        error, slope = table.loss(seen.energies, seen.usable)
-        used = jnp.asarray(seen.usable.sum(-1))
-        step = update(xcs, state, seen.gradient(slope), jnp.asarray(error), None, used)
-        xcs, state, _ = jax.block_until_ready(step)
+        took, _ = timed(lambda: training.solved(state.xcs, state.fields, chunks))  # noqa: B023
+        step, (state, record) = timed(lambda: training.step(state, Position(), everything))  # noqa: B023
+        assert not record["failed"], f"not converged: {record['failed']}"
         if repeat:  # the first one compiles
-            times["step"].append((time.perf_counter() - start) / count)
-            times["fields"].append((middle - start) / count)
-            iterations += [int(n) for f in fields for n in np.asarray(f.iterations).ravel()]
+            times["step"].append(step / count)
+            times["fields"].append(took / count)
+            iterations += [int(n) for f in state.fields for n in np.asarray(f.iterations).ravel()]
+    fields = state.fields
     row = {name: statistics.median(values) for name, values in times.items()}
-    again, _ = timed(lambda: tuple(molecules.solved(xcs, k, None) for k in everything))
+    again, _ = timed(lambda: solved(molecules, members))
     per_iteration = sum(floor(chunk) for chunk in ready.chunks) / count
     return row | {
         "set-up": setting_up / count,
@@ -158,6 +157,11 @@ def ours(part: str, xc: Any, arguments: argparse.Namespace) -> dict[str, Any]:
         "floor": row["step"] / (per_iteration * (statistics.mean(iterations) + 2.0)),
         "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
+
+
+def solved(molecules: Molecules, members: Any) -> tuple[dqc.Solution, ...]:
+    """First fields of all molecules."""
+    return tuple(molecules.solved(members, k, None) for k in range(len(molecules.places)))
 
 
 def describe(part: str, row: dict[str, Any]) -> str:

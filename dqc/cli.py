@@ -176,8 +176,8 @@ def _orbitals(command: argparse.ArgumentParser) -> None:
     add("--seed", type=int, default=0, help="of the network's first parameters (default: %(default)s)")
     add(
         "--checkpoint",
-        metavar="FILE.npz",
-        help="written after every step (default: <name>_orbitals.npz, here)",
+        metavar="FILE",
+        help="written after every step (default: <name>_orbitals.safetensors, here)",
     )
     add("--resume", action="store_true", help="go on from the checkpoint")
     add(

@@ -141,6 +141,11 @@ def _regridded(system: System, grid: Grid | None, coords: Float[Array, "a x"]) -
 
 
 def checked(system: System, coords: Float[Array, "a x"]) -> Float[Array, "a x"]:
+    """Coordinates, bohr, to move a system's nuclei to.
+
+    Raises ``ValueError`` for other shapes, and for systems whose integrals cannot follow: of no known basis
+    tables, or with the tables of a local hybrid.
+    """
     if system.source is None:
         raise ValueError(
             "This system does not know its basis as libcint's tables (its source is None): "

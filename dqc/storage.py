@@ -13,20 +13,17 @@ from typing import Any, Literal
 
 import jax
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
+from dqc import tensors
 from dqc.basis import Shells
 from dqc.grid import Block, Grid
 from dqc.integrals.coulomb import Exact, Fitted
 from dqc.integrals.source import Source
-from dqc.paths import existing, replacing
 from dqc.system import System, ao_bytes, memory_bytes, store_ao, strip_ao
 from dqc.xc import files
 from dqc.xc.functional import Functional
 
-FORMAT = "dqc system"
-VERSION = 3
+WHAT, VERSION = "system", "3"
 
 _CLASSES: dict[str, type] = {
     cls.__name__: cls for cls in (System, Shells, Block, Grid, Fitted, Exact, Source)
@@ -44,10 +41,7 @@ def save(what: System | Functional, path: str | Path, record: dict[str, Any] | N
         return files.write(what, path, record)
     system, arrays = what, dict[str, np.ndarray]()
     tree = _described(strip_ao(system), "", arrays)
-    header = {"format": FORMAT, "version": str(VERSION), "units": "atomic", "tree": json.dumps(tree)}
-    with replacing(path) as partial:
-        save_file(arrays, partial, metadata=header)
-    return None
+    return tensors.write(path, WHAT, VERSION, arrays, {"units": "atomic", "tree": json.dumps(tree)})
 
 
 def load(path: str | Path, ao: Literal["auto", "stored", "recomputed"] = "auto") -> System:
@@ -59,26 +53,15 @@ def load(path: str | Path, ao: Literal["auto", "stored", "recomputed"] = "auto")
     """
     if ao not in ("auto", "stored", "recomputed"):
         raise ValueError(f"ao={ao!r} is not one of 'auto', 'stored', 'recomputed'")
-    system = _read(existing(path))
+    system = _read(Path(path))
     if ao == "stored" or (ao == "auto" and ao_bytes(system) < memory_bytes() / 4):
         return store_ao(system)
     return system
 
 
 def _read(path: Path) -> System:
-    try:
-        with safe_open(path, framework="numpy") as file:
-            header = file.metadata() or {}
-            if header.get("format") != FORMAT:
-                raise ValueError(f"{path} holds no system: write one with dqc.save(system, path)")
-            if header.get("version") != str(VERSION):
-                found = header.get("version")
-                raise ValueError(
-                    f"{path} is of version {found}, and version {VERSION} is read: save it again"
-                )
-            system = _rebuilt(json.loads(header["tree"]), "", file, path)
-    except SafetensorError as error:
-        raise ValueError(f"{path} is damaged or no system at all ({error}): save the system again") from None
+    with tensors.opened(path, WHAT, VERSION, ": write one with dqc.save(system, path)") as (header, file):
+        system = _rebuilt(json.loads(header["tree"]), "", file, path)
     if not isinstance(system, System):
         raise ValueError(f"{path} holds a {type(system).__name__}, and a System is expected")
     return system
@@ -94,7 +77,7 @@ def _described(value: Any, name: str, arrays: dict[str, np.ndarray]) -> Any:
         fields = dataclasses.fields(value)
         parts = {f.name: _described(getattr(value, f.name), f"{name}.{f.name}", arrays) for f in fields}
         return {"class": type(value).__name__, "fields": parts}
-    arrays[name.lstrip(".")] = np.ascontiguousarray(value).reshape(np.shape(value))
+    arrays[name.lstrip(".")] = np.asarray(value)
     return _ARRAY
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 from dqc.molecule import Molecule
-from dqc.orbitals import training
 from dqc.orbitals.neural import Neural
 from dqc.orbitals.solution import NeuralSolution
+from dqc.orbitals.training import descend, finish, prepare
 from dqc.scf import scf
 from dqc.solution import Solution
 from dqc.system import System
@@ -58,31 +57,8 @@ def minimise(
         if tolerance is not None:
             field["tolerance"] = tolerance
         return scf(what, xc, direct=True, max_iterations=steps or ITERATIONS, **field)
-    solution: Any
-    *_, solution = iterate(
-        what, xc, orbitals=orbitals, grid=grid, steps=steps, seed=seed, tolerance=tolerance, **field
-    )
-    return solution
-
-
-def iterate(
-    molecule: Molecule,
-    xc: Functional,
-    *,
-    orbitals: Neural | None = None,
-    grid: int | None = None,
-    steps: int | None = None,
-    seed: int = 0,
-    tolerance: float | None = None,
-    state: training.State | None = None,
-    **field: Any,
-) -> Iterator[training.State | NeuralSolution]:
-    """The same for a network, one step at a time: yields each ``State``, last the solution.
-
-    ``state`` goes on from one that was yielded before, with the same options.
-    """
-    if not isinstance(molecule, Molecule):
-        raise ValueError(f"{type(molecule).__name__} given, a Molecule or a System (dqc.build) is expected.")
+    if not isinstance(what, Molecule):
+        raise ValueError(f"{type(what).__name__} given, a Molecule or a System (dqc.build) is expected.")
     if not isinstance(orbitals, Neural):
         raise ValueError(
             "A Molecule needs orbitals=dqc.orbitals.Neural(...) to be minimised; for LCAO coefficients "
@@ -92,14 +68,9 @@ def iterate(
         raise ValueError(
             f"{', '.join(unknown)} cannot be given for neural orbitals, which take {', '.join(OF_THE_START)}."
         )
-    tolerance = TOLERANCE if tolerance is None else tolerance
     steps = STEPS if steps is None else steps
     if steps < 1:
         raise ValueError(f"steps={steps} must be at least 1.")
-    problem, start = training.prepare(molecule, xc, orbitals, GRID if grid is None else grid, seed, **field)
-    state = start if state is None else state
-    yield state
-    while int(state.step) < steps and not bool(state.converged):
-        state = training.advance(problem, state, tolerance)
-        yield state
-    yield training.finish(problem, state)
+    problem, state = prepare(what, xc, orbitals, GRID if grid is None else grid, seed, **field)
+    *_, state = descend(problem, state, steps, TOLERANCE if tolerance is None else tolerance)
+    return finish(problem, state)

@@ -23,6 +23,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "derivatives",
         "minres",
         "paths",
+        "tensors",
+        "pictures",
     ),  # 0 arrays, units, linear algebra, padding
     ("xyz", "molecule", "basis", "grid"),  # 1 what is computed: host-side molecule, shells, grid points
     ("integrals", "xc"),  # 2 two wings that do not know each other
@@ -48,6 +50,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "commands",
         "cache",
         "storage",
+        "checkpoint",
         "__main__",
     ),  # 7 prints, reads or writes
 )

@@ -73,8 +73,8 @@ def test_it_runs_without_pyscf(path: Path) -> None:
 
 def damage(path: Path, **header: str) -> None:
     metadata = {
-        "format": storage.FORMAT,
-        "version": str(storage.VERSION),
+        "format": "dqc system",
+        "version": storage.VERSION,
         "tree": '{"class": "Grid", "fields": {}}',
     }
     save_file(load_file(path), path, metadata=metadata | header)

@@ -9,20 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from dqc import pictures
 from dqc.losses.fractional import HYDRIDE, HYDROGEN
 from dqc.xc.box import Points
 from dqc.xc.constraints import CONDITIONS
 from dqc.xc.enhancement import enhancement
 from dqc.xc.functional import Functional
 from dqc.xc.pointwise import LOCAL_BOUND, TWO_ELECTRON_BOUND
-
-try:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-except ModuleNotFoundError as error:
-    raise ModuleNotFoundError(
-        "--figure needs matplotlib, the extra 'notebooks': pip install dqc-jax[notebooks]"
-    ) from error
 
 
 def draw(
@@ -34,8 +27,7 @@ def draw(
     curve: list[tuple[float, float]],
 ) -> None:
     """Write the picture to a file."""
-    figure = Figure(figsize=(11, 7.5), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = pictures.figure(11.0, 7.5)
     axes = figure.subplots(2, 3)
     figure.suptitle(name)
     _exchange(axes[0, 0], xc)
@@ -45,7 +37,7 @@ def draw(
     _map(axes[1, 0], points, values, "r_s", "s")
     _map(axes[1, 1], points, values, third, "s")
     _electrons(axes[1, 2], curve)
-    figure.savefig(path, dpi=150)
+    pictures.save(figure, path)
 
 
 def _points(r_s: Any, s: Any, zeta: Any, alpha: Any) -> Points:

@@ -6,38 +6,41 @@ import argparse
 import dataclasses
 import json
 import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
 import dqc.cache
+from dqc import checkpoint, pictures
 from dqc.cli import STATUS_FAILED
 from dqc.commands.options import check_writable, write_text
 from dqc.molecule import Molecule
 from dqc.orbitals.neural import Neural
 from dqc.orbitals.solution import NeuralSolution
-from dqc.orbitals.training import Problem, State, advance, finish, prepare
-from dqc.paths import existing, replacing
+from dqc.orbitals.training import State, descend, finish, prepare
+from dqc.solution import History
+from dqc.types import replace
 from dqc.variational import TOLERANCE
 from dqc.xc.files import functional
+
+OTHERWISE = "give the same options, another --checkpoint, or start anew without --resume"
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Minimise, print, and write; returns the exit status."""
     dqc.cache.enable()
     stem = Path(arguments.molecule).stem
-    checkpoint = Path(arguments.checkpoint or f"{stem}_orbitals.npz")
+    kept = Path(arguments.checkpoint or f"{stem}_orbitals.safetensors")
     figure = Path(arguments.figure or f"{stem}_orbitals.png")
-    check_writable(str(checkpoint), str(figure), arguments.json)
+    check_writable(str(kept), str(figure), arguments.json)
     molecule = Molecule.from_xyz(arguments.molecule, arguments.charge, arguments.spin)
     network = Neural(tuple(arguments.shells), tuple(arguments.hidden))
     header = _header(molecule, network, arguments)
-    if arguments.resume:
-        existing(checkpoint)
+    at = checkpoint.progress_of(kept, header, OTHERWISE) if arguments.resume else {}
     print(
         f"{molecule.formula}, {arguments.xc}, neural orbitals, charge {molecule.charge}, spin {molecule.spin}"
     )
@@ -45,31 +48,34 @@ def run(arguments: argparse.Namespace) -> int:
         molecule, functional(arguments.xc), network, arguments.grid, arguments.seed,
         unrestricted=arguments.unrestricted,
     )  # fmt: skip
-    if arguments.resume:
-        state = restored(checkpoint, header, state)
+    if at:
+        blank = jnp.zeros(at["step"] + 1)  # as long as the history has become
+        state = checkpoint.read(kept, replace(state, history=History(blank, blank)))
     began = time.perf_counter()
-    state = _descend(problem, state, arguments, checkpoint, header)
+    states = descend(problem, state, arguments.steps, arguments.tolerance or TOLERANCE)
+    for state in _shown(states, arguments.steps):
+        checkpoint.write(kept, state, header, {"step": int(state.step)})
     solution = finish(problem, state)
     seconds = time.perf_counter() - began
     print(_table(solution, seconds))
     if arguments.json:
         write_text(Path(arguments.json), json.dumps(_record(header, solution, seconds), indent=2) + "\n")
-    _draw(figure, f"{molecule.formula}, {arguments.xc}", solution)
-    print(f"{solution.message} The network is in {checkpoint}, the picture in {figure}.")
+    try:
+        _draw(figure, f"{molecule.formula}, {arguments.xc}", solution)
+        drawn = f"the picture in {figure}"
+    except ModuleNotFoundError as error:
+        drawn = f"no picture: {error}"
+    print(f"{solution.message} The network is in {kept}, {drawn}.")
     return 0 if bool(solution.converged) else STATUS_FAILED
 
 
-def _descend(
-    problem: Problem, state: State, arguments: argparse.Namespace, checkpoint: Path, header: dict[str, Any]
-) -> State:
-    """Steps behind a progress bar, each kept in the checkpoint when it is done."""
-    with tqdm(total=arguments.steps, initial=int(state.step), unit="step") as bar:
-        while int(state.step) < arguments.steps and not bool(state.converged):
-            state = advance(problem, state, arguments.tolerance or TOLERANCE)
-            keep(checkpoint, header, state)
+def _shown(states: Iterable[State], steps: int) -> Iterator[State]:
+    """The states, behind a progress bar."""
+    with tqdm(total=steps, unit="step") as bar:
+        for state in states:
+            yield state
+            bar.n = int(state.step)
             bar.set_postfix_str(f"{float(state.energy):.7f} Ha, gradient {state.history.residual[-1]:.0e}")
-            bar.update()
-    return state
 
 
 def _header(molecule: Molecule, network: Neural, arguments: argparse.Namespace) -> dict[str, Any]:
@@ -85,30 +91,6 @@ def _header(molecule: Molecule, network: Neural, arguments: argparse.Namespace) 
         "seed": arguments.seed,
         "network": json.loads(json.dumps(network._asdict())),
     }
-
-
-def keep(path: Path, header: dict[str, Any], state: State) -> None:
-    """Write a checkpoint in one step."""
-    leaves = {f"leaf_{k}": np.asarray(leaf) for k, leaf in enumerate(jax.tree.leaves(state))}
-    with replacing(path) as partial, partial.open("wb") as file:
-        np.savez(file, header=json.dumps(header), **leaves)  # type: ignore[arg-type]
-
-
-def restored(path: Path, header: dict[str, Any], start: State) -> State:
-    """The state of a checkpoint; raises ValueError where that is of another calculation."""
-    try:
-        with np.load(path) as file:
-            found = json.loads(str(file["header"]))
-            leaves = [jnp.asarray(file[f"leaf_{k}"]) for k in range(len(jax.tree.leaves(start)))]
-    except (KeyError, ValueError, OSError) as error:
-        raise ValueError(f"{path} is no checkpoint of dqc orbitals; start anew without --resume.") from error
-    other = sorted(name for name in header if found.get(name) != header[name])
-    if other:
-        raise ValueError(
-            f"{path} is of another calculation: its {', '.join(other)} differ; give the same options, "
-            "another --checkpoint, or start anew without --resume."
-        )
-    return jax.tree.unflatten(jax.tree.structure(start), leaves)
 
 
 def _record(header: dict[str, Any], solution: NeuralSolution, seconds: float) -> dict[str, Any]:
@@ -146,16 +128,8 @@ def _table(solution: NeuralSolution, seconds: float) -> str:
 
 def _draw(path: Path, title: str, solution: NeuralSolution) -> None:
     """The energy above its last value and the gradient, step by step."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "the picture needs matplotlib, the extra 'notebooks': pip install dqc-jax[notebooks]"
-        ) from error
     energy, residual = np.asarray(solution.history.energy), np.asarray(solution.history.residual)
-    figure = Figure(figsize=(6, 6), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = pictures.figure(6.0, 6.0)
     top, bottom = figure.subplots(2, 1, sharex=True)
     top.plot(energy, "o-", label="on the grids of the minimisation")
     spread = 1e3 * float(solution.energy_error)
@@ -164,5 +138,4 @@ def _draw(path: Path, title: str, solution: NeuralSolution) -> None:
     top.legend()
     bottom.semilogy(residual, "o-")
     bottom.set(xlabel="step", ylabel="norm of the gradient")
-    with replacing(path) as partial:
-        figure.savefig(partial, dpi=150, format="png")
+    pictures.save(figure, path)

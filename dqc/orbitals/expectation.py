@@ -8,24 +8,16 @@ dE/dtheta = 2 sum_i f_i <d phi_i/d theta| F - e |phi_i>.
 
 from __future__ import annotations
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from dqc.energy import Energies, energies
 from dqc.orbitals.field import on_points
-from dqc.orbitals.neural import Neural, Nuclei, Parameters
+from dqc.orbitals.neural import Orbitals, Parameters
 from dqc.orbitals.quadrature import Quadrature
+from dqc.types import replace
 from dqc.xc.functional import Functional
-
-
-def tabulate(
-    network: Neural, parameters: Parameters, nuclei: Nuclei, grid: Quadrature
-) -> Float[Array, "b d c n"]:
-    """The network's functions and their gradients on all points, sphere by sphere."""
-    return jax.lax.map(lambda points: network.values(parameters, nuclei, points), spheres(grid))
 
 
 def spheres(grid: Quadrature) -> Float[Array, "b c x"]:
@@ -34,12 +26,15 @@ def spheres(grid: Quadrature) -> Float[Array, "b c x"]:
     return grid.points.reshape(a * w, u, 3)
 
 
-def orbitals_on(
-    network: Neural, parameters: Parameters, nuclei: Nuclei, C: Float[Array, "s n i"], grid: Quadrature
-) -> Float[Array, "b d c k"]:
+@jax.jit
+def functions_on(orbitals: Orbitals, grid: Quadrature) -> Float[Array, "b d c n"]:
+    """The network's functions and their gradients on all points, sphere by sphere."""
+    return jax.lax.map(orbitals.functions, spheres(grid))
+
+
+def orbitals_on(orbitals: Orbitals, grid: Quadrature) -> Float[Array, "b d c k"]:
     """The orbitals of all spins and their gradients on all points, not yet orthonormal."""
-    columns = _columns(C)
-    return jax.lax.map(lambda points: network.values(parameters, nuclei, points) @ columns, spheres(grid))
+    return jax.lax.map(orbitals.values, spheres(grid))
 
 
 def energies_on(
@@ -63,54 +58,31 @@ def orthonormal(overlap: Float[Array, "k k"], spins: int) -> Float[Array, "s k i
     return jnp.stack(rows)
 
 
-@partial(jax.jit, static_argnums=0)
-def expectation(
-    network: Neural,
-    parameters: Parameters,
-    nuclei: Nuclei,
-    grid: Quadrature,
-    xc: Functional,
-    C: Float[Array, "s n i"],
-    occupations: Float[Array, "s i"],
-) -> Energies:
-    """The energies of the orbitals sum_q chi_q C_qi on a grid."""
-    return energies_on(grid, xc, orbitals_on(network, parameters, nuclei, C, grid), occupations)
+@jax.jit
+def expectation(orbitals: Orbitals, grid: Quadrature, xc: Functional) -> Energies:
+    """The energies of orbitals on a grid."""
+    return energies_on(grid, xc, orbitals_on(orbitals, grid), orbitals.occupations)
 
 
-@partial(jax.jit, static_argnums=0)
-def overlap_on(
-    network: Neural, parameters: Parameters, nuclei: Nuclei, grid: Quadrature, C: Float[Array, "s n i"]
-) -> Float[Array, "s i i"]:
+@jax.jit
+def overlap_on(orbitals: Orbitals, grid: Quadrature) -> Float[Array, "s i i"]:
     """The orbitals' overlap on a grid."""
-    psi = orbitals_on(network, parameters, nuclei, C, grid)[:, 0]
-    psi = psi.reshape(-1, C.shape[0], C.shape[2])
+    spins, _, slots = orbitals.C.shape
+    psi = orbitals_on(orbitals, grid)[:, 0].reshape(-1, spins, slots)
     return jnp.einsum("g,gsi,gsj->sij", grid.weights.reshape(-1), psi, psi)
 
 
-@partial(jax.jit, static_argnums=0)
-def slope(
-    network: Neural,
-    parameters: Parameters,
-    nuclei: Nuclei,
-    grid: Quadrature,
-    xc: Functional,
-    C: Float[Array, "s n i"],
-    occupations: Float[Array, "s i"],
-) -> tuple[Float[Array, ""], Parameters]:
+@jax.jit
+def slope(orbitals: Orbitals, grid: Quadrature, xc: Functional) -> tuple[Float[Array, ""], Parameters]:
     """The energy and its gradient by the network's parameters, C being held."""
-    psi = orbitals_on(network, parameters, nuclei, C, grid)
-    energy, on_values = jax.value_and_grad(lambda psi: energies_on(grid, xc, psi, occupations).total)(psi)
-    columns = _columns(C)
+    f = orbitals.occupations
+    psi = orbitals_on(orbitals, grid)
+    energy, on_values = jax.value_and_grad(lambda psi: energies_on(grid, xc, psi, f).total)(psi)
 
     def add(total: Parameters, each: tuple) -> tuple[Parameters, None]:
         points, cotangent = each
-        pull = jax.vjp(lambda p: network.values(p, nuclei, points) @ columns, parameters)[1]
+        pull = jax.vjp(lambda p: replace(orbitals, parameters=p).values(points), orbitals.parameters)[1]
         return jax.tree.map(jnp.add, total, pull(cotangent)[0]), None
 
-    zero = jax.tree.map(jnp.zeros_like, parameters)
+    zero = jax.tree.map(jnp.zeros_like, orbitals.parameters)
     return energy, jax.lax.scan(add, zero, (spheres(grid), on_values))[0]
-
-
-def _columns(C: Float[Array, "s n i"]) -> Float[Array, "n k"]:
-    """The coefficients of both spins side by side."""
-    return C.transpose(1, 0, 2).reshape(C.shape[1], -1)

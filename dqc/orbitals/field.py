@@ -72,9 +72,8 @@ class Multicentre:
         return jax.lax.scan(add, jnp.zeros_like(psi), tuple(map(jnp.asarray, (i, j, counts))))[0]
 
 
-def on_points(
-    grid: Quadrature, values: Float[Array, "b d c n"], occupations: Float[Array, "s i"], exchange: bool = True
-) -> System:
+@jax.jit
+def on_points(grid: Quadrature, values: Float[Array, "b d c n"], occupations: Float[Array, "s i"]) -> System:
     """The system of functions given by values and gradients on the grid's points, sphere by sphere."""
     a, w, u = grid.weights.shape
     n = values.shape[-1]
@@ -116,13 +115,11 @@ def _one_electron(grid: Quadrature, values: Array, weights: Float[Array, "b c"])
 
     def sphere(total: tuple, each: tuple) -> tuple[tuple, None]:
         (chi, *slopes), w, r = each
-        separation = jnp.sqrt(((r[:, None] - grid.coords) ** 2).sum(-1))
-        V = -(grid.charges / separation).sum(-1)
         left = w[:, None] * chi
         terms = [
             left.T @ chi,
             0.5 * sum((w[:, None] * s).T @ s for s in slopes),
-            (V[:, None] * left).T @ chi,
+            (grid.attraction(r)[:, None] * left).T @ chi,
             jnp.stack([(r[:, k, None] * left).T @ chi for k in range(3)]),
         ]
         return tuple(a + b for a, b in zip(total, terms, strict=True)), None

@@ -11,39 +11,35 @@ via Hessian-free optimization.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dqc.orbitals.expectation import spheres, tabulate
-from dqc.orbitals.neural import Neural, Nuclei, Parameters
+from dqc.orbitals.expectation import functions_on, orbitals_on
+from dqc.orbitals.neural import Orbitals, Parameters
 from dqc.orbitals.poisson import potential
 from dqc.orbitals.quadrature import Quadrature
+from dqc.types import replace
 
 ITERATIONS = 80  # of conjugate gradients
 RELATIVE = 1e-3  # residual at which they end
 LARGEST = 0.5  # change of any parameter in one step
 
 
-@partial(jax.jit, static_argnums=0)
+@jax.jit
 def step(
-    network: Neural,
-    parameters: Parameters,
-    nuclei: Nuclei,
-    grid: Quadrature,
-    C: Float[Array, "s n i"],
+    orbitals: Orbitals,
     levels: Float[Array, "s i"],
-    occupations: Float[Array, "s i"],
+    grid: Quadrature,
     gradient: Parameters,
     damping: Float[Array, ""],
 ) -> tuple[Parameters, Float[Array, ""]]:
     """-(M + damping)^(-1) gradient, shortened to ``LARGEST``, and the fall of the energy that it promises.
 
-    ``grid`` may be coarse. ``C``, ``levels`` and ``occupations`` are those of the converged linear layer.
+    ``grid`` may be coarse. ``orbitals`` are canonical, of the converged linear layer, at these ``levels``.
     """
-    product = _product(network, parameters, nuclei, grid, C, levels, occupations)
+    product = _product(orbitals, levels, grid)
     damped = lambda t: jax.tree.map(lambda x, y: x + damping * y, product(t), t)  # noqa: E731
     t, _ = jax.scipy.sparse.linalg.cg(damped, gradient, tol=RELATIVE, maxiter=ITERATIONS)
     largest = jnp.max(jnp.stack([jnp.abs(x).max() for x in jax.tree.leaves(t)]))
@@ -53,32 +49,21 @@ def step(
 
 
 def _product(
-    network: Neural,
-    parameters: Parameters,
-    nuclei: Nuclei,
-    grid: Quadrature,
-    C: Float[Array, "s n i"],
-    levels: Float[Array, "s i"],
-    occupations: Float[Array, "s i"],
+    orbitals: Orbitals, levels: Float[Array, "s i"], grid: Quadrature
 ) -> Callable[[Parameters], Parameters]:
     """t -> M t."""
-    chi = tabulate(network, parameters, nuclei, grid)
+    chi = functions_on(orbitals, grid)
     n = chi.shape[-1]
-    columns = C.transpose(1, 0, 2).reshape(n, -1)
-    f, e = occupations.reshape(-1), levels.reshape(-1)
+    f, e = orbitals.occupations.reshape(-1), levels.reshape(-1)
     weights = grid.weights.reshape(chi.shape[0], -1)
-    v = _field(grid, ((chi[:, 0] @ columns) ** 2 * f).sum(-1))
+    v = _field(grid, ((chi[:, 0] @ orbitals.columns) ** 2 * f).sum(-1))
     # F - e as a quadratic form: the factors of values and of each derivative.
     on_values = weights[..., None] * (v[..., None] - e)
     on_slopes = jnp.broadcast_to(0.5 * weights[..., None], on_values.shape)
     form = jnp.stack([on_values, on_slopes, on_slopes, on_slopes], axis=1)
-    inverses = _inverses(chi, weights, v, C, levels)
-
-    def tangent(p: Parameters) -> Float[Array, "b d c k"]:
-        return jax.lax.map(lambda x: network.values(p, nuclei, x) @ columns, spheres(grid))
-
-    push = jax.linearize(tangent, parameters)[1]
-    pull = jax.linear_transpose(push, parameters)
+    inverses = _inverses(chi, weights, v, orbitals.C, levels)
+    push = jax.linearize(lambda p: orbitals_on(replace(orbitals, parameters=p), grid), orbitals.parameters)[1]
+    pull = jax.linear_transpose(push, orbitals.parameters)
 
     def product(t: Parameters) -> Parameters:
         d = push(t)
@@ -118,10 +103,8 @@ def _inverses(
 
 def _field(grid: Quadrature, rho: Float[Array, "b c"]) -> Float[Array, "b c"]:
     """Attraction, Coulomb repulsion and Slater's exchange: near enough to F for any functional."""
-    separation = jnp.sqrt(((grid.points[..., None, :] - grid.coords) ** 2).sum(-1))
-    nuclear = -(grid.charges / separation).sum(-1).reshape(rho.shape)
     V = potential(grid, rho.reshape(1, *grid.weights.shape)).reshape(rho.shape)
-    return nuclear + V - jnp.cbrt(3.0 / jnp.pi * rho)
+    return grid.attraction(grid.points).reshape(rho.shape) + V - jnp.cbrt(3.0 / jnp.pi * rho)
 
 
 def _dot(a: Parameters, b: Parameters) -> Float[Array, ""]:

@@ -23,7 +23,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from dqc.orbitals.harmonics import degrees, solid_harmonics
-from dqc.types import pytree
+from dqc.types import pytree, static
 
 Parameters = dict[str, Any]  # of the network, C apart
 SMALLEST_DECAY = 0.15  # of an orbital, 1/bohr: a level of -0.01 hartree
@@ -150,3 +150,27 @@ def nuclei_of(numbers: tuple[int, ...], coords: Float[Array, "a x"]) -> Nuclei:
         jnp.asarray(element),
         jnp.asarray(elements, float),
     )
+
+
+@pytree
+class Orbitals:
+    """phi_si = sum_q C_sqi chi_q, in bohr^(-3/2), orthonormal or not, and the electrons in them."""
+
+    parameters: Parameters
+    nuclei: Nuclei
+    C: Float[Array, "s n i"]
+    occupations: Float[Array, "s i"]
+    network: Neural = static()
+
+    @property
+    def columns(self) -> Float[Array, "n k"]:
+        """The coefficients of both spins side by side."""
+        return self.C.transpose(1, 0, 2).reshape(self.C.shape[1], -1)
+
+    def functions(self, points: Float[Array, "c x"]) -> Float[Array, "d c n"]:
+        """chi_q and their gradients."""
+        return self.network.values(self.parameters, self.nuclei, points)
+
+    def values(self, points: Float[Array, "c x"]) -> Float[Array, "d c k"]:
+        """The orbitals of all spins and their gradients."""
+        return self.functions(points) @ self.columns

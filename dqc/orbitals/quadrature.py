@@ -69,6 +69,11 @@ class Quadrature:
     def points(self) -> Float[Array, "a w u x"]:
         return self.coords[:, None, None] + self.offset
 
+    def attraction(self, points: Float[Array, "*b x"]) -> Float[Array, "*b"]:
+        """-sum_A Z_A / |r - R_A|, hartree."""
+        separation = jnp.sqrt(((points[..., None, :] - self.coords) ** 2).sum(-1))
+        return -(self.charges / separation).sum(-1)
+
     @property
     def lmax(self) -> int:
         return int(self.green.shape[0]) - 1

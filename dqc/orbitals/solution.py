@@ -8,7 +8,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from dqc.energy import Energies
 from dqc.orbitals.expectation import expectation, overlap_on
-from dqc.orbitals.neural import Neural, Nuclei, Parameters
+from dqc.orbitals.neural import Neural, Nuclei, Orbitals, Parameters
 from dqc.orbitals.quadrature import Quadrature, placed
 from dqc.solution import History
 from dqc.types import pytree, replace, static
@@ -57,7 +57,12 @@ class NeuralSolution:
 
     def overlap(self) -> Float[Array, "s i i"]:
         """The overlap of the orbitals on ``grid``: 1 but for the quadrature."""
-        return overlap_on(self.network, self.parameters, self.nuclei, self.grid, self.mo_coeff)
+        return overlap_on(self.orbitals, self.grid)
+
+    @property
+    def orbitals(self) -> Orbitals:
+        """The orbitals by themselves."""
+        return Orbitals(self.parameters, self.nuclei, self.mo_coeff, self.occupations, self.network)
 
     @property
     def message(self) -> str:
@@ -75,8 +80,7 @@ def energy(solution: NeuralSolution, xc: Functional) -> Float[Array, ""]:
     At a minimum the orbitals' response is of second order, so that this gradient is that of the minimum
     (Hellmann, Feynman).
     """
-    s = solution
-    return expectation(s.network, s.parameters, s.nuclei, s.grid, xc, s.mo_coeff, s.occupations).total
+    return expectation(solution.orbitals, solution.grid, xc).total
 
 
 @jax.jit
@@ -87,11 +91,10 @@ def forces(solution: NeuralSolution, xc: Functional) -> Float[Array, "a x"]:
     the nuclei, so that nothing is missing of the derivative of the discretised energy; the parameters'
     response is of second order at the minimum.
     """
-    s = solution
 
     def moved(coords: Float[Array, "a x"]) -> Float[Array, ""]:
-        nuclei = replace(s.nuclei, coords=coords)
-        grid = placed(s.grid, coords, jnp.eye(3))
-        return expectation(s.network, s.parameters, nuclei, grid, xc, s.mo_coeff, s.occupations).total
+        nuclei = replace(solution.nuclei, coords=coords)
+        grid = placed(solution.grid, coords, jnp.eye(3))
+        return expectation(replace(solution.orbitals, nuclei=nuclei), grid, xc).total
 
-    return -jax.grad(moved)(s.nuclei.coords)
+    return -jax.grad(moved)(solution.nuclei.coords)

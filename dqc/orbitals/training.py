@@ -7,7 +7,7 @@ the energy fell on the same grid. Every few steps the grid is turned, so that no
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -19,9 +19,9 @@ from dqc.density import density_matrix
 from dqc.integrals.ao import ao_indices, ao_values
 from dqc.molecule import Molecule
 from dqc.orbitals import gauss_newton
-from dqc.orbitals.expectation import expectation, orbitals_on, slope, spheres, tabulate
+from dqc.orbitals.expectation import expectation, functions_on, orbitals_on, slope, spheres
 from dqc.orbitals.field import on_points
-from dqc.orbitals.neural import Neural, Nuclei, Parameters, nuclei_of
+from dqc.orbitals.neural import Neural, Orbitals, Parameters, nuclei_of
 from dqc.orbitals.poisson import asymmetry
 from dqc.orbitals.quadrature import LEVELS, Quadrature, placed, quadrature, rotation
 from dqc.orbitals.solution import NeuralSolution
@@ -41,21 +41,17 @@ DAMPING, LEAST_DAMPING, MOST_DAMPING = 1e-3, 1e-5, 1e3
 class Problem(NamedTuple):
     """What stays the same from step to step."""
 
-    network: Neural
     xc: Functional
-    nuclei: Nuclei
     grid: Quadrature
     coarse: Quadrature  # of the Gauss-Newton matrix
     final: tuple[Quadrature, Quadrature]
-    occupations: Float[Array, "s i"]
 
 
 @pytree
 class State:
     """Everything that one step hands to the next: what a checkpoint holds."""
 
-    parameters: Parameters
-    C: Float[Array, "s n i"]
+    orbitals: Orbitals
     mo_energy: Float[Array, "s i"]
     energy: Float[Array, ""]  # on the present grid
     gradient: Parameters
@@ -85,20 +81,18 @@ def prepare(
     nuclei = nuclei_of(numbers, jnp.asarray(coords))
     levels = [quadrature(coords, numbers, level) for level in (grid, grid + FINER - 1, grid + FINER)]
     levels[1:] = [placed(g, g.coords, rotation(k)) for g, k in zip(levels[1:], (two, three), strict=True)]
-    problem = Problem(
-        network, xc, nuclei, levels[0], quadrature(coords, numbers, 0), (levels[1], levels[2]), f
-    )
-    parameters = network.init(one, nuclei)
-    turned = rotation(key)
-    functions, made = _functions(network, parameters, nuclei, placed(levels[0], nuclei.coords, turned), f)
-    guess = projected(functions, made, system, start)
-    nothing = jnp.full(0, jnp.nan)
-    zero = jnp.zeros(())
+    problem = Problem(xc, levels[0], quadrature(coords, numbers, 0), (levels[1], levels[2]))
+    parameters, turned = network.init(one, nuclei), rotation(key)
+    nothing, zero = jnp.full(0, jnp.nan), jnp.zeros(())
+    blank = jnp.zeros((f.shape[0], len(numbers) * network.functions, f.shape[1]))
+    orbitals = Orbitals(parameters, nuclei, blank, f, network)
     state = State(
-        parameters, guess[:, :, :0], f[:, :0], zero, parameters, jnp.asarray(DAMPING), turned,
-        jax.random.key_data(key), zero, jnp.zeros((), int), jnp.asarray(False), History(nothing, nothing),
+        orbitals, f, zero, parameters, jnp.asarray(DAMPING), turned, jax.random.key_data(key), zero,
+        jnp.zeros((), int), jnp.asarray(False), History(nothing, nothing),
     )  # fmt: skip
-    state = _solved(problem, state, made, guess)
+    grid = placed(levels[0], nuclei.coords, turned)
+    made = on_points(grid, functions_on(orbitals, grid), f)
+    state = _solved(problem, state, made, projected(grid, made, system, start))
     return problem, replace(state, began=state.energy, history=_extended(state.history, state))
 
 
@@ -120,19 +114,25 @@ def _check(molecule: Molecule, xc: Functional, grid: int) -> None:
         )
 
 
-def advance(problem: Problem, state: State, tolerance: float) -> State:
-    """One step: propose, solve, keep or refuse; the energy of the new state is never higher on its grid.
+def descend(problem: Problem, state: State, steps: int, tolerance: float) -> Iterator[State]:
+    """The states of a minimisation, from this one on, until it is converged or at ``steps``.
 
     ``tolerance``, hartree, bounds the fall of the energy during the TURN steps on one grid of what is
     converged.
     """
-    network, _, nuclei, _, coarse, _, f = problem
-    turned = placed(coarse, nuclei.coords, state.rotation)
-    change, promised = gauss_newton.step(
-        network, state.parameters, nuclei, turned, state.C, state.mo_energy, f, state.gradient, state.damping
-    )
-    trial = replace(state, parameters=jax.tree.map(jnp.add, state.parameters, change))
-    tried = _solved(problem, trial, None, density_matrix(state.C, f))
+    yield state
+    while int(state.step) < steps and not bool(state.converged):
+        state = _advanced(problem, state, tolerance)
+        yield state
+
+
+def _advanced(problem: Problem, state: State, tolerance: float) -> State:
+    """One step: propose, solve, keep or refuse; the energy of the new state is never higher on its grid."""
+    orbitals = state.orbitals
+    coarse = placed(problem.coarse, orbitals.nuclei.coords, state.rotation)
+    change, promised = gauss_newton.step(orbitals, state.mo_energy, coarse, state.gradient, state.damping)
+    proposed = replace(orbitals, parameters=jax.tree.map(jnp.add, orbitals.parameters, change))
+    tried = _solved(problem, replace(state, orbitals=proposed))
     gain = float(state.energy - tried.energy)
     ratio = gain / max(float(promised), 1e-12)
     accepted = gain > 0.0
@@ -148,33 +148,24 @@ def advance(problem: Problem, state: State, tolerance: float) -> State:
 def _turned(problem: Problem, state: State) -> State:
     """The same network, its linear layer solved anew on a turned grid."""
     key, this = jax.random.split(jax.random.wrap_key_data(state.key))
-    state = replace(state, rotation=rotation(this), key=jax.random.key_data(key))
-    state = _solved(problem, state, None, density_matrix(state.C, problem.occupations))
+    state = _solved(problem, replace(state, rotation=rotation(this), key=jax.random.key_data(key)))
     return replace(state, began=state.energy)
 
 
-def _solved(problem: Problem, state: State, system: System | None, guess: Float[Array, "s n n"]) -> State:
+def _solved(
+    problem: Problem, state: State, system: System | None = None, guess: Float[Array, "s n n"] | None = None
+) -> State:
     """The linear layer, the energy and its gradient for the state's parameters on its grid."""
-    network, xc, nuclei, grid, _, _, f = problem
-    grid = placed(grid, nuclei.coords, state.rotation)
+    orbitals, f = state.orbitals, state.orbitals.occupations
+    grid = placed(problem.grid, orbitals.nuclei.coords, state.rotation)
     if system is None:
-        _, system = _functions(network, state.parameters, nuclei, grid, f)
-    solution = scf(system, xc, occupations=f, guess=guess, tolerance=FIELD_TOLERANCE)
-    C = solution.mo_coeff[:, :, : f.shape[1]]
-    energy, gradient = slope(network, state.parameters, nuclei, grid, xc, C, f)
-    return replace(
-        state, C=C, mo_energy=solution.mo_energy[:, : f.shape[1]], energy=energy, gradient=gradient
-    )
-
-
-_tabulate = jax.jit(tabulate, static_argnums=0)
-_on_points = jax.jit(on_points)
-
-
-def _functions(
-    network: Neural, parameters: Parameters, nuclei: Nuclei, grid: Quadrature, f: Float[Array, "s i"]
-) -> tuple[Quadrature, System]:
-    return grid, _on_points(grid, _tabulate(network, parameters, nuclei, grid), f)
+        system = on_points(grid, functions_on(orbitals, grid), f)
+    guess = density_matrix(orbitals.C, f) if guess is None else guess
+    solution = scf(system, problem.xc, occupations=f, guess=guess, tolerance=FIELD_TOLERANCE)
+    orbitals = replace(orbitals, C=solution.mo_coeff[:, :, : f.shape[1]])
+    energy, gradient = slope(orbitals, grid, problem.xc)
+    levels = solution.mo_energy[:, : f.shape[1]]
+    return replace(state, orbitals=orbitals, mo_energy=levels, energy=energy, gradient=gradient)
 
 
 @jax.jit
@@ -204,27 +195,24 @@ def projected(
 
 def finish(problem: Problem, state: State) -> NeuralSolution:
     """The solution: energies on two grids that the network has not seen, the finer of which counts."""
-    network, xc, nuclei, _, _, (coarser, finer), f = problem
-    rough, fine = (
-        expectation(network, state.parameters, nuclei, grid, xc, state.C, f) for grid in (coarser, finer)
-    )
-    lacking = _asymmetry(network, state.parameters, nuclei, coarser, state.C, f)
+    orbitals, (coarser, finer) = state.orbitals, problem.final
+    rough, fine = (expectation(orbitals, grid, problem.xc) for grid in (coarser, finer))
     residual = jnp.sqrt(sum((x**2).sum() for x in jax.tree.leaves(state.gradient)))
     return NeuralSolution(
         energy=fine.total,
         energies=fine,
-        energy_error=jnp.abs(fine.total - rough.total) + lacking,
-        mo_coeff=state.C,
+        energy_error=jnp.abs(fine.total - rough.total) + _asymmetry(orbitals, coarser),
+        mo_coeff=orbitals.C,
         mo_energy=state.mo_energy,
-        occupations=f,
-        parameters=state.parameters,
-        nuclei=nuclei,
+        occupations=orbitals.occupations,
+        parameters=orbitals.parameters,
+        nuclei=orbitals.nuclei,
         grid=finer,
         converged=state.converged,
         residual=residual,
         iterations=state.step,
         history=state.history,
-        network=network,
+        network=orbitals.network,
     )
 
 
@@ -233,16 +221,9 @@ def _extended(history: History, state: State) -> History:
     return History(jnp.append(history.energy, state.energy), jnp.append(history.residual, residual))
 
 
-@partial(jax.jit, static_argnums=0)
-def _asymmetry(
-    network: Neural,
-    parameters: Parameters,
-    nuclei: Nuclei,
-    grid: Quadrature,
-    C: Float[Array, "s n i"],
-    f: Float[Array, "s i"],
-) -> Float[Array, ""]:
+@jax.jit
+def _asymmetry(orbitals: Orbitals, grid: Quadrature) -> Float[Array, ""]:
     """What the Coulomb operator lacks in symmetry for the orbitals' density, hartree."""
-    psi = orbitals_on(network, parameters, nuclei, C, grid)[:, 0]
-    rho = (psi**2 * f.reshape(-1)).sum(-1)
+    psi = orbitals_on(orbitals, grid)[:, 0]
+    rho = (psi**2 * orbitals.occupations.reshape(-1)).sum(-1)
     return asymmetry(grid, rho.reshape(grid.weights.shape))

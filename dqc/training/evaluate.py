@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import jax
 import numpy as np
 from jaxtyping import Float
 
@@ -62,7 +61,7 @@ class Evaluation:
     @property
     def worst(self) -> tuple[str, float]:
         """The reaction with the largest error, and that."""
-        at = int(np.argmax(np.nan_to_num(np.abs(self.errors), nan=-1.0)))
+        at = int(np.argmax(np.where(np.isfinite(self.errors), np.abs(self.errors), -1.0)))
         return self.names[at], float(self.errors[at])
 
 
@@ -90,8 +89,7 @@ def evaluate(
     if missing:
         prepared = prepare(missing, members[0], **build)
         molecules = Molecules(prepared, len(members), tuple(sorted((scf or {}).items())))
-        together = members[0] if len(members) == 1 else stacked(members)
-        xcs = jax.tree.map(lambda x: x[None], together) if len(members) == 1 else together
+        xcs = stacked(members)
         for index, chunk in enumerate(progress(prepared.chunks)):
             field = molecules.solved(xcs, index, None)
             usable = np.where(np.asarray(field.converged), np.asarray(field.energy), np.nan)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from dqc import pictures
 from dqc.training.evaluate import Evaluation
 from dqc.training.objective import mean_absolute
 from dqc.training.result import Trained
@@ -15,18 +16,9 @@ from dqc.training.result import Trained
 BEFORE, AFTER, HELD_OUT = "0.65", "C0", "C1"
 
 
-def pyplot() -> Any:
-    """Matplotlib's pyplot; raises ModuleNotFoundError with the extra that installs it."""
-    try:
-        import matplotlib.pyplot as plt
-    except ModuleNotFoundError:
-        raise ModuleNotFoundError("pictures need matplotlib: pip install dqc-jax[notebooks]") from None
-    return plt
-
-
 def progress(trained: Trained, axes: Any | None = None) -> Any:
     """The mean absolute error of every epoch, on the data that was trained on and on what was held out."""
-    axes = pyplot().subplots(figsize=(6, 3.6), layout="constrained")[1] if axes is None else axes
+    axes = pictures.pyplot().subplots(figsize=(6, 3.6), layout="constrained")[1] if axes is None else axes
     history = trained.history
     epochs = np.arange(1, len(history) + 1)
     axes.plot(epochs, [mean_absolute(np.array(h["error"])) for h in history], color=AFTER, label="trained on")
@@ -52,7 +44,7 @@ def progress(trained: Trained, axes: Any | None = None) -> Any:
 
 def errors(trained: Trained, axes: Any | None = None) -> Any:
     """The errors of every reaction against its value, before and after; an ensemble's with its spread."""
-    axes = pyplot().subplots(figsize=(6, 3.6), layout="constrained")[1] if axes is None else axes
+    axes = pictures.pyplot().subplots(figsize=(6, 3.6), layout="constrained")[1] if axes is None else axes
     axes.axhline(0, color="0.8", lw=1)
     for part, error in trained.errors.items():
         colour = AFTER if part == "train" else HELD_OUT
@@ -75,20 +67,17 @@ def errors(trained: Trained, axes: Any | None = None) -> Any:
 
 def draw(trained: Trained, path: str | Path) -> None:
     """Both pictures in one file."""
-    plt = pyplot()
-    plt.switch_backend("agg")
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
+    figure = pictures.figure(11.0, 4.0)
+    left, right = figure.subplots(1, 2)
     progress(trained, left)
     errors(trained, right)
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    pictures.save(figure, path)
 
 
 def draw_evaluations(results: Mapping[str, Evaluation], path: str | Path) -> None:
     """The errors of each functional, one dot a reaction, with their mean absolute error."""
-    plt = pyplot()
-    plt.switch_backend("agg")
-    figure, axes = plt.subplots(figsize=(7, 0.8 + 0.55 * len(results)), layout="constrained")
+    figure = pictures.figure(7.0, 0.8 + 0.55 * len(results))
+    axes = figure.subplots()
     axes.axvline(0, color="0.8", lw=1)
     for row, result in enumerate(results.values()):
         axes.plot(result.errors, np.full(len(result.errors), row), "o", ms=5, alpha=0.5, mew=0, color=AFTER)
@@ -97,5 +86,4 @@ def draw_evaluations(results: Mapping[str, Evaluation], path: str | Path) -> Non
     axes.set_yticks(range(len(results)), labels)
     axes.invert_yaxis()
     axes.set(xlabel="error, kcal/mol (bar: their mean)")
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
+    pictures.save(figure, path)

@@ -16,9 +16,9 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
+from dqc import checkpoint
 from dqc.data.sets import Labels, Reactions
 from dqc.paths import replacing
-from dqc.training import checkpoint
 from dqc.training.objective import Loss, mean_absolute
 from dqc.training.result import fingerprint
 from dqc.training.stages import Stage
@@ -26,6 +26,7 @@ from dqc.xc.functional import Functional
 
 CHECKPOINT, HISTORY = "checkpoint.safetensors", "history.jsonl"
 SECONDS = 30.0  # between checkpoints
+OTHERWISE = "give another directory, or restart (restart=True, --restart) and lose it"
 
 
 @dataclass
@@ -57,7 +58,7 @@ class Log:
         """Where the checkpoint of this training stands; None without one. The history goes back to there."""
         if self.directory is None or not (self.directory / CHECKPOINT).is_file():
             return None
-        at = Position(**checkpoint.progress_of(self.directory / CHECKPOINT, self.settings))
+        at = Position(**checkpoint.progress_of(self.directory / CHECKPOINT, self.settings, OTHERWISE))
         lines = (self.directory / HISTORY).read_text().splitlines()[: at.lines] if at.lines else []
         self.history = [json.loads(line) for line in lines]
         self._rewrite()
@@ -84,7 +85,7 @@ class Log:
         if self.directory is None or not (now or time.monotonic() - self.saved > SECONDS):
             return
         if jax.process_index() == 0:
-            checkpoint.write(self.directory / CHECKPOINT, state, asdict(at), self.settings)
+            checkpoint.write(self.directory / CHECKPOINT, state, self.settings, asdict(at))
         self.saved = time.monotonic()
 
     def record(self, entry: dict[str, Any]) -> int:

@@ -136,10 +136,10 @@ class Table:
         Without any such reaction the mean is NaN, and the derivative zero.
         """
         errors, count = self.errors(energies, usable), self.usable(usable).sum(-1)
-        errors = np.nan_to_num(errors, nan=0.0) / np.maximum(count, 1)[..., None] ** 0.5
-        slope = 2.0 * HARTREE_IN_KCAL_PER_MOL * errors @ self.coefficients
-        mean = np.where(count > 0, (errors**2).sum(-1), np.nan)
-        return mean, slope / np.maximum(count, 1)[..., None] ** 0.5
+        errors = np.where(np.isfinite(errors), errors, 0.0)
+        divisor = np.maximum(count, 1)
+        slope = 2.0 * HARTREE_IN_KCAL_PER_MOL * errors @ self.coefficients / divisor[..., None]
+        return np.where(count > 0, (errors**2).sum(-1) / divisor, np.nan), slope
 
 
 def mean_absolute(errors: np.ndarray) -> np.ndarray:

@@ -82,8 +82,6 @@ def stacked(members: Sequence[Functional]) -> Functional:
     forms = [(jax.tree.structure(xc), [np.shape(x) for x in jax.tree.leaves(xc)]) for xc in members]
     if any(form != forms[0] for form in forms):
         raise ValueError("the members of an ensemble differ in more than their parameters")
-    if not forms[0][1]:
-        raise ValueError("the functional has no parameters to train: take dqc.neural(...), for example")
     stack: Functional = jax.tree.map(lambda *x: jax.numpy.stack(x), *members)
     return stack
 

@@ -80,7 +80,7 @@ def train(
     named = {"train": data, "validation": validation, "test": test}
     parts = {name: part for name, part in named.items() if part is not None}
     losses = [stage.loss or loss or Loss() for stage in stages]
-    _check(parts, losses)
+    _check(xcs, parts, losses)
     options = tuple(sorted((scf or {}).items()))
     log = Log(
         None if directory is None else Path(directory),
@@ -108,7 +108,9 @@ def train(
     return trained
 
 
-def _check(parts: Mapping[str, Reactions], losses: Sequence[Loss]) -> None:
+def _check(xcs: Functional, parts: Mapping[str, Reactions], losses: Sequence[Loss]) -> None:
+    if not jax.tree.leaves(xcs):
+        raise ValueError("the functional has no parameters to train: take dqc.neural(...), for example")
     if not losses:
         raise ValueError("there are no stages to train in: give at least one dqc.training.Stage")
     if not parts["train"].reactions:
@@ -294,7 +296,7 @@ class Training:
         fields = self.solved(state.xcs, state.fields, self.everything)
         seen, after = self.errors(state.xcs, fields)
         errors = {
-            name: Errors(t.names, t.values * HARTREE_IN_KCAL_PER_MOL, _numbers(at.before[name]), after[name])
+            name: Errors(t.names, t.values * HARTREE_IN_KCAL_PER_MOL, np.array(at.before[name]), after[name])
             for name, t in self.tables.items()
         }
         fisher = jax.tree.map(lambda rows: (rows**2).sum(0), unstacked(seen.rows(self.tables["train"]))[0])
@@ -303,7 +305,3 @@ class Training:
 
 def _wide(mask: Array, like: Array) -> Array:
     return mask.reshape(mask.shape + (1,) * (like.ndim - 1))
-
-
-def _numbers(rows: list) -> np.ndarray:
-    return np.array([[np.nan if x is None else x for x in row] for row in rows], dtype=float)

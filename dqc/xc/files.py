@@ -14,10 +14,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
-from dqc.paths import existing, replacing
+from dqc import tensors
 from dqc.types import replace
 from dqc.xc import names
 from dqc.xc.algebra import Scaled, Sum
@@ -26,8 +24,7 @@ from dqc.xc.literature import Affine, Literature, Recipe, Term
 from dqc.xc.networks import Perceptron
 from dqc.xc.neural import Neural, neural
 
-FORMAT = "dqc functional"
-VERSION = "1"
+WHAT, VERSION = "functional", "1"
 SUFFIX = ".safetensors"
 
 
@@ -62,14 +59,11 @@ def write(xc: Functional, path: str | Path, record: dict[str, Any] | None = None
         if not np.isfinite(value).all():
             raise ValueError(f"the functional's weights {name} are not finite: it was not written")
     header = {
-        "format": FORMAT,
-        "version": VERSION,
         "units": "atomic",
         "functional": json.dumps(described(xc)),
         "record": json.dumps(record or {}),
     }
-    with replacing(path) as partial:
-        save_file(weights, partial, metadata=header)
+    tensors.write(path, WHAT, VERSION, weights, header)
 
 
 def read(path: Path, like: Functional | None = None) -> Functional:
@@ -169,15 +163,5 @@ def _weights(xc: Functional) -> dict[str, np.ndarray]:
 
 def _contents(path: Path) -> tuple[dict[str, str], dict[str, np.ndarray]]:
     """The header and the arrays of a file, once it is known to be a functional's."""
-    try:
-        with safe_open(existing(path), framework="numpy") as file:
-            header = file.metadata() or {}
-            if header.get("format") != FORMAT:
-                raise ValueError(f"{path} holds no functional: write one with dqc.save(xc, path)")
-            if header.get("version") != VERSION:
-                raise ValueError(
-                    f"{path} is of version {header.get('version')}, and version {VERSION} is read"
-                )
-            return header, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
-        raise ValueError(f"{path} is damaged or no functional at all ({error})") from None
+    with tensors.opened(path, WHAT, VERSION, ": write one with dqc.save(xc, path)") as (header, file):
+        return header, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

@@ -19,10 +19,11 @@ import dqc.cache
 from dqc.basis import pyscf_mole
 from dqc.density import density_matrix
 from dqc.orbitals import training
-from dqc.orbitals.expectation import slope, tabulate
+from dqc.orbitals.expectation import functions_on, slope
 from dqc.orbitals.field import on_points
 from dqc.orbitals.gauss_newton import ITERATIONS, step
-from dqc.orbitals.quadrature import placed
+from dqc.orbitals.neural import Orbitals
+from dqc.orbitals.quadrature import Quadrature, placed
 
 HERE = Path(__file__).parent
 BASES = ("def2-svp", "def2-tzvp", "def2-qzvpp")
@@ -107,12 +108,12 @@ def calculate(task: dict[str, Any], steps: int, grid: int) -> dict[str, Any]:
     return row | {basis: field(mol, task["xc"], basis) for basis in BASES}
 
 
-def operations(problem: training.Problem, n: int, slots: int, iterations: int) -> list[float]:
+def operations(problem: training.Problem, orbitals: Orbitals, iterations: int) -> list[float]:
     """The multiplications and additions that the parts of a step cannot do without, in 1e9."""
     a, w, u = problem.grid.weights.shape
     points, rough = a * w * u, problem.coarse.weights.size
-    network = problem.network
-    widths = (8 + len(problem.nuclei.elements), *network.hidden, len(network.degrees))
+    network, (_, n, slots) = orbitals.network, orbitals.C.shape
+    widths = (8 + len(orbitals.nuclei.elements), *network.hidden, len(network.degrees))
     perceptron = a * sum(one * two for one, two in pairwise(widths))
     functions = 2 * 4 * points * perceptron  # values and three derivatives
     matrices = 2 * 8 * points * n**2  # S, T by three directions, V, dipole by three
@@ -123,6 +124,10 @@ def operations(problem: training.Problem, n: int, slots: int, iterations: int) -
     return [1e-9 * x for x in (functions + matrices, field, gradient, ITERATIONS * product)]
 
 
+def functions_as_system(orbitals: Orbitals, grid: Quadrature) -> dqc.System:
+    return on_points(grid, functions_on(orbitals, grid), orbitals.occupations)
+
+
 def profile(names: list[str], grid: int) -> str:
     """Where the time of a step goes once everything is compiled, beside the operations it needs."""
     systems = tomllib.loads((HERE / "systems.toml").read_text())
@@ -131,18 +136,18 @@ def profile(names: list[str], grid: int) -> str:
     for name in names:
         mol, xc = molecule(systems[name]), dqc.functional("pbe")
         problem, state = training.prepare(mol, xc, dqc.orbitals.Neural(), grid, 0)
+        orbitals = state.orbitals
         turned, coarse = (
-            placed(g, problem.nuclei.coords, state.rotation) for g in (problem.grid, problem.coarse)
+            placed(g, orbitals.nuclei.coords, state.rotation) for g in (problem.grid, problem.coarse)
         )
-        known = (problem.network, state.parameters, problem.nuclei)
-        f, C = problem.occupations, state.C
-        system = on_points(turned, tabulate(*known, turned), f)
-        field = partial(dqc.scf, system, xc, occupations=f, guess=density_matrix(C, f), tolerance=1e-6)
+        f, C = orbitals.occupations, orbitals.C
+        functions = partial(functions_as_system, orbitals, turned)
+        field = partial(dqc.scf, functions(), xc, occupations=f, guess=density_matrix(C, f), tolerance=1e-6)
         calls = (
-            partial(training._functions, *known, turned, f),
+            functions,
             field,
-            partial(slope, *known, turned, xc, C, f),
-            partial(step, *known, coarse, C, state.mo_energy, f, state.gradient, state.damping),
+            partial(slope, orbitals, turned, xc),
+            partial(step, orbitals, state.mo_energy, coarse, state.gradient, state.damping),
         )
         seconds = []
         for call in calls:
@@ -150,7 +155,7 @@ def profile(names: list[str], grid: int) -> str:
             started = time.perf_counter()
             jax.block_until_ready(call())
             seconds.append(time.perf_counter() - started)
-        needed = operations(problem, C.shape[1], C.shape[2], int(field().iterations))
+        needed = operations(problem, orbitals, int(field().iterations))
         cells = "".join(f"{f'{t:.2f} s, {x:.1f} GFLOP':>22}" for t, x in zip(seconds, needed, strict=True))
         rate = sum(needed) / sum(seconds)
         lines.append(f"{name:<5}{turned.weights.size:>8}{C.shape[1]:>5}{cells}{rate:>9.1f}")

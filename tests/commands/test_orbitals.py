@@ -34,15 +34,15 @@ def test_it_stops_and_goes_on(helium: str, capsys: pytest.CaptureFixture) -> Non
     assert not [path for path in Path().iterdir() if path.suffix == ".partial"]
     assert record["history"][0] > record["energy"]
     assert main([*again, "--seed", "1"]) == 2
-    assert "is of another calculation: its seed differ" in capsys.readouterr().err
-    Path("helium_orbitals.npz").write_bytes(b"PK")
+    assert "other settings (seed)" in capsys.readouterr().err
+    Path("helium_orbitals.safetensors").write_bytes(b"PK")
     assert main(again) == 2
-    assert "is no checkpoint" in capsys.readouterr().err
+    assert "no checkpoint" in capsys.readouterr().err
 
 
 def test_there_is_nothing_to_resume(helium: str, capsys: pytest.CaptureFixture) -> None:
-    assert main(["orbitals", helium, "--resume", "--checkpoint", "nowhere.npz"]) == 2
-    assert "no file nowhere.npz" in capsys.readouterr().err
+    assert main(["orbitals", helium, "--resume", "--checkpoint", "nowhere.safetensors"]) == 2
+    assert "no file nowhere.safetensors" in capsys.readouterr().err
 
 
 def test_a_level_that_is_none(helium: str, capsys: pytest.CaptureFixture) -> None:

@@ -11,10 +11,10 @@ import dqc
 from dqc.energy import fock
 from dqc.orbitals.expectation import expectation, orbitals_on, orthonormal, slope, spheres
 from dqc.orbitals.field import on_points
-from dqc.orbitals.neural import Neural, nuclei_of
+from dqc.orbitals.neural import Neural, Orbitals, nuclei_of
 from dqc.orbitals.quadrature import placed, quadrature, rotation
+from dqc.orbitals.training import descend, finish, prepare
 from dqc.types import replace
-from dqc.variational import iterate
 
 SMALL = Neural(shells=(3, 1), hidden=(6,), spread=0.5)
 LIH = ((3, 1), np.array([[0.1, 0.0, 0.0], [0.4, -0.3, 2.9]]))
@@ -91,7 +91,7 @@ def test_the_gradient_is_the_expectation_value_of_the_fock_operator(xc: str, row
     direction = jax.tree.map(lambda x: jax.random.normal(jax.random.key(4), x.shape, float), parameters)
 
     def orbitals(p):
-        psi = orbitals_on(SMALL, p, nuclei, C, g)
+        psi = orbitals_on(Orbitals(p, nuclei, C, f, SMALL), g)
         S = on_points(g, psi, f).overlap
         return jnp.einsum("bdck,ski->bdcsi", psi, orthonormal(S, len(rows))).reshape(*psi.shape)
 
@@ -101,7 +101,7 @@ def test_the_gradient_is_the_expectation_value_of_the_fock_operator(xc: str, row
     own = jnp.eye(2 * k)[:, :k].reshape(2 * k, len(rows), 2).transpose(1, 0, 2)
     F, terms = fock(system, xc, own, f, system.grid)
     expected = 2.0 * jnp.einsum("si,ski,ski->", f, own, F @ jnp.roll(own, k, axis=1))
-    energy, gradient = slope(SMALL, parameters, nuclei, g, xc, C, f)
+    energy, gradient = slope(Orbitals(parameters, nuclei, C, f, SMALL), g, xc)
     found = sum(
         jnp.vdot(a, b) for a, b in zip(jax.tree.leaves(gradient), jax.tree.leaves(direction), strict=True)
     )
@@ -118,7 +118,8 @@ def test_energies_of_a_batch_are_those_of_its_molecules() -> None:
 
     def energy(coords):
         moved = replace(nuclei, coords=coords)
-        return expectation(SMALL, parameters, moved, placed(g, coords, jnp.eye(3)), xc, C, f).total
+        orbitals = Orbitals(parameters, moved, C, f, SMALL)
+        return expectation(orbitals, placed(g, coords, jnp.eye(3)), xc).total
 
     np.testing.assert_allclose(jax.vmap(energy)(coords), [energy(x) for x in coords], atol=1e-11)
 
@@ -128,7 +129,7 @@ def test_single_precision_in_the_perceptron() -> None:
     nuclei, parameters, g = setting(*LIH)
     C = jax.random.normal(jax.random.key(3), (1, 2 * SMALL.functions, 2), float)
     one, two = (
-        expectation(SMALL._replace(precision=p), parameters, nuclei, g, xc, C, f).total
+        expectation(Orbitals(parameters, nuclei, C, f, SMALL._replace(precision=p)), g, xc).total
         for p in ("float64", "float32")
     )
     assert 1e-12 < abs(float(one - two)) < 1e-5
@@ -194,10 +195,12 @@ def test_forces_are_derivatives_of_the_energy(hydrogen) -> None:
 @pytest.mark.slow
 def test_steps_go_on_from_a_state() -> None:
     """Of an open shell, with a functional that is itself a network."""
-    xc, options = dqc.neural("pbe"), {"orbitals": Neural((5,), (6,)), "grid": 1, "tolerance": 1e-12}
     lithium = dqc.Molecule(["Li"], [[0, 0, 0]])
-    *states, through = iterate(lithium, xc, steps=4, **options)
-    *_, again = iterate(lithium, xc, steps=4, state=states[2], **options)
+    problem, start = prepare(lithium, dqc.neural("pbe"), Neural((5,), (6,)), 1, 0)
+    states = list(descend(problem, start, 4, 1e-12))
+    through = finish(problem, states[-1])
+    *_, last = descend(problem, states[2], 4, 1e-12)
+    again = finish(problem, last)
     assert int(states[2].step) == 2
     assert float(states[1].damping) < float(states[0].damping)  # the energy fell as the quadratic model said
     np.testing.assert_allclose(again.energy, through.energy, atol=1e-12)
