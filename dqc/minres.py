@@ -43,6 +43,16 @@ class _State(NamedTuple):
     betas: Array
 
 
+class _Refinement(NamedTuple):
+    x: Array
+    residual: Array  # b - A x
+    size: Array  # its norm
+    before: Array  # the norm before the last correction
+    rounds: Array
+    smallest: Array
+    rest: _State  # minimal residuals of A, for this residual
+
+
 def refined(
     matvec: Callable[[Array], Array],
     rough: Callable[[Array], Array],
@@ -55,35 +65,43 @@ def refined(
     x <- x + R^(-1) (b - A x) with R rough, while that pays, and the rest by minimal residuals of A.
     ``iterations`` counts the applications of A.
     """
-    size = lambda v: jnp.linalg.norm(v.reshape(-1))  # noqa: E731
-    norm = size(b)
+    norm = _size(b)
+    safe = jnp.where(norm > 0, norm, 1.0)
 
-    def pays(s: tuple) -> Array:
-        _, _, now, before, rounds, _ = s
-        return (now > tolerance * norm) & (now < WORTHWHILE * before) & (rounds < max_iterations)
+    def pays(s: _Refinement) -> Array:
+        return (s.size > tolerance * norm) & (s.size < WORTHWHILE * s.before) & (s.rounds < max_iterations)
 
-    def correct(s: tuple) -> tuple:
-        x, r, now, _, rounds, smallest = s
-        enough = 0.3 * tolerance * norm / now  # where one more correction is to reach the end
-        step = minres(rough, r, jnp.clip(enough, *INNER_TOLERANCE), INNER_ITERATIONS)
-        new = x + step.x
-        left = b - matvec(new)
+    def enough(s: _Refinement) -> Array:
+        """The tolerance of the rest, relative to its right-hand side."""
+        return tolerance / jnp.maximum(s.size / safe, tolerance)
+
+    # Either kind of step applies A once, in one place: A is most of the program, and of its compilation.
+    def step(s: _Refinement) -> _Refinement:
+        correcting = pays(s)
+        accuracy = jnp.clip(0.3 * tolerance * norm / s.size, *INNER_TOLERANCE)  # one more to reach the end
+        change = minres(rough, jnp.where(correcting, s.residual, 0.0), accuracy, INNER_ITERATIONS)
+        product = matvec(jnp.where(correcting, change.x, s.rest.v))
+        left = s.residual - product
         # A correction that makes things worse is not taken, and is the last one.
-        good = size(left) < now
-        x, r, after = (jnp.where(good, u, v) for u, v in ((new, x), (left, r), (size(left), now)))
-        return x, r, after, now, rounds + 1, _least(step.smallest, smallest)
+        good = _size(left) < s.size
+        x, r, after = (
+            jnp.where(good, u, v)
+            for u, v in ((s.x + change.x, s.x), (left, s.residual), (_size(left), s.size))
+        )
+        smallest = _least(change.smallest, s.smallest)
+        corrected = _Refinement(x, r, after, s.size, s.rounds + 1, smallest, _start(r, max_iterations))
+        advanced = s._replace(rest=_advance(product, s.rest))
+        return jax.tree.map(lambda u, v: jnp.where(correcting, u, v), corrected, advanced)
 
     infinite, zero = jnp.asarray(jnp.inf, b.dtype), jnp.zeros((), int)
-    x, r, now, _, rounds, smallest = jax.lax.while_loop(
-        pays, correct, (jnp.zeros_like(b), b, norm, infinite, zero, infinite)
-    )
-    share = now / jnp.where(norm > 0, norm, 1.0)
-    rest = minres(matvec, r, tolerance / jnp.maximum(share, tolerance), max_iterations)
+    start = _Refinement(jnp.zeros_like(b), b, norm, infinite, zero, infinite, _start(b, max_iterations))
+    end = jax.lax.while_loop(lambda s: pays(s) | _unfinished(s.rest, enough(s), max_iterations), step, start)
+    rest = _outcome(end.residual, end.rest, enough(end))
     return Outcome(
-        x=x + rest.x,
-        iterations=rounds + rest.iterations,
-        residual=share * rest.residual,
-        smallest=_least(rest.smallest, smallest),
+        x=end.x + rest.x,
+        iterations=end.rounds + rest.iterations,
+        residual=end.size / safe * rest.residual,
+        smallest=_least(rest.smallest, end.smallest),
         converged=rest.converged,
     )
 
@@ -96,11 +114,20 @@ def minres(
     For b = 0 the answer is 0, after no iteration. A system that is singular but consistent has its
     solution of least norm.
     """
-    norm = jnp.linalg.norm(b.reshape(-1))
+    end = jax.lax.while_loop(
+        lambda s: _unfinished(s, tolerance, max_iterations),
+        lambda s: _advance(matvec(s.v), s),
+        _start(b, max_iterations),
+    )
+    return _outcome(b, end, tolerance)
+
+
+def _start(b: Array, max_iterations: int) -> _State:
+    norm = _size(b)
     scale = jnp.where(norm > 0, norm, 1.0)
     zero, one = jnp.zeros((), b.dtype), jnp.ones((), b.dtype)
     nothing, memory = jnp.zeros_like(b), jnp.zeros(max_iterations, b.dtype)
-    start = _State(
+    return _State(
         iteration=jnp.zeros((), int),
         x=nothing,
         v_old=nothing,
@@ -115,13 +142,15 @@ def minres(
         betas=memory,
     )
 
-    def unfinished(s: _State) -> Array:
-        # Written so that a NaN ends the iterations.
-        return (jnp.abs(s.eta) > tolerance) & (s.iteration < max_iterations)
 
-    end = jax.lax.while_loop(unfinished, lambda s: _advance(matvec, s), start)
+def _unfinished(s: _State, tolerance: float | Array, max_iterations: int) -> Array:
+    # Written so that a NaN ends the iterations.
+    return (jnp.abs(s.eta) > tolerance) & (s.iteration < max_iterations)
+
+
+def _outcome(b: Array, end: _State, tolerance: float | Array) -> Outcome:
     return Outcome(
-        x=scale * end.x,
+        x=_size(b) * end.x,
         iterations=end.iteration,
         residual=jnp.abs(end.eta),
         smallest=_smallest_ritz(end),
@@ -129,15 +158,20 @@ def minres(
     )
 
 
+def _size(v: Array) -> Array:
+    return jnp.linalg.norm(v.reshape(-1))
+
+
 def _least(a: Array, b: Array) -> Array:
     return jnp.where(jnp.abs(a) < jnp.abs(b), a, b)
 
 
-def _advance(matvec: Callable[[Array], Array], s: _State) -> _State:
-    p = matvec(s.v) - s.beta * s.v_old
+def _advance(product: Array, s: _State) -> _State:
+    """The next state, from A v."""
+    p = product - s.beta * s.v_old
     alpha = jnp.vdot(s.v, p)
     p = p - alpha * s.v
-    beta = jnp.linalg.norm(p.reshape(-1))
+    beta = _size(p)
     (c, sn), (c_old, sn_old) = s.rotation, s.rotation_old
     # The new column of the tridiagonal matrix under the last two rotations, then a third.
     epsilon = sn_old * s.beta

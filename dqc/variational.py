@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import optax
+
 from dqc.molecule import Molecule
 from dqc.orbitals.neural import Neural
 from dqc.orbitals.solution import NeuralSolution
@@ -29,15 +31,16 @@ def minimise(
     steps: int | None = None,
     seed: int = 0,
     tolerance: float | None = None,
+    optimizer: optax.GradientTransformation | None = None,
     **field: Any,
 ) -> Solution | NeuralSolution:
     """Minimise E[{phi_i}], <phi_i|phi_j> = delta_ij, over the orbitals themselves.
 
     A ``Molecule`` comes with ``orbitals``, a network that is them (:class:`dqc.orbitals.Neural`): without a
-    basis set the minimum tends to the complete-basis limit. Its first layers take at most ``steps``
-    Gauss-Newton steps (60) from parameters drawn with ``seed``, on quadratures of level ``grid`` (1 to 4;
-    2), and are converged when three steps lower the energy by less than ``tolerance`` hartree (5e-6). The
-    energy returned is that on a finer grid.
+    basis set the minimum tends to the complete-basis limit. Its first layers take at most ``steps`` steps
+    (60) of Gauss and Newton, or of an ``optimizer`` of optax's, from parameters drawn with ``seed``, on
+    quadratures of level ``grid`` (1 to 4; 2), and are converged when three steps change the energy by less
+    than ``tolerance`` hartree (5e-6). The energy returned is that on a finer grid.
 
     A ``System`` comes without: its LCAO coefficients, after at most a dozen DIIS iterations on the coarse
     grid, are rotated by L-BFGS to a minimum near by, until the orbital gradient is
@@ -45,14 +48,14 @@ def minimise(
     :func:`dqc.scf`, differentiable in the same ways.
 
     ``field`` are further options of :func:`dqc.scf`: ``occupations``, ``unrestricted``, ``moments``,
-    ``guess``. Raises ``ValueError`` for a ``Molecule`` without ``orbitals``, a ``System`` with ``orbitals``
-    or ``grid``, a functional whose exchange is not 1/r's, and elements beyond krypton.
+    ``guess``. Raises ``ValueError`` for a ``Molecule`` without ``orbitals``, a ``System`` with ``orbitals``,
+    ``grid`` or ``optimizer``, a functional whose exchange is not 1/r's, and elements beyond krypton.
     """
     if isinstance(what, System):
-        if orbitals is not None or grid is not None:
+        if orbitals is not None or grid is not None or optimizer is not None:
             raise ValueError(
-                "A System has its orbitals and grid already: leave out orbitals= and grid=, "
-                "or give the Molecule."
+                "A System has its orbitals and grid already, and L-BFGS: leave out orbitals=, grid= and "
+                "optimizer=, or give the Molecule."
             )
         if tolerance is not None:
             field["tolerance"] = tolerance
@@ -71,6 +74,7 @@ def minimise(
     steps = STEPS if steps is None else steps
     if steps < 1:
         raise ValueError(f"steps={steps} must be at least 1.")
-    problem, state = prepare(what, xc, orbitals, GRID if grid is None else grid, seed, **field)
+    grid = GRID if grid is None else grid
+    problem, state = prepare(what, xc, orbitals, grid, seed, optimizer, **field)
     *_, state = descend(problem, state, steps, TOLERANCE if tolerance is None else tolerance)
     return finish(problem, state)

@@ -1,8 +1,8 @@
-"""Minimising the energy of neural orbitals: a linear layer solved by the SCF, the others by Gauss-Newton
-steps.
+"""Minimising the energy of neural orbitals: a linear layer solved by the SCF, the others by steps.
 
-Each step proposes parameters, solves the self-consistent field in the functions they make, and keeps them if
-the energy fell on the same grid. Every few steps the grid is turned, so that no network learns its points.
+Each step proposes parameters and solves the self-consistent field in the functions they make. A Gauss-Newton
+step is kept if the energy fell on the same grid, one of a first-order optimiser in any case. Every few steps
+the grid is turned, so that no network learns its points.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jaxtyping import Array, Bool, Float, Int
 
 from dqc.density import density_matrix
@@ -45,6 +46,7 @@ class Problem(NamedTuple):
     grid: Quadrature
     coarse: Quadrature  # of the Gauss-Newton matrix
     final: tuple[Quadrature, Quadrature]
+    optimizer: optax.GradientTransformation | None  # of first order; None for Gauss-Newton steps
 
 
 @pytree
@@ -55,7 +57,8 @@ class State:
     mo_energy: Float[Array, "s i"]
     energy: Float[Array, ""]  # on the present grid
     gradient: Parameters
-    damping: Float[Array, ""]
+    damping: Float[Array, ""]  # of Gauss-Newton steps
+    optimizer: Any  # the state of another optimiser
     rotation: Float[Array, "x x"]  # of the present grid
     key: Array
     began: Float[Array, ""]  # the energy when the grid was turned
@@ -65,7 +68,13 @@ class State:
 
 
 def prepare(
-    molecule: Molecule, xc: Functional, network: Neural, grid: int, seed: int, **field: Any
+    molecule: Molecule,
+    xc: Functional,
+    network: Neural,
+    grid: int,
+    seed: int,
+    optimizer: optax.GradientTransformation | None = None,
+    **field: Any,
 ) -> tuple[Problem, State]:
     """The problem, and the state before the first step: orbitals of an SCF in ``START_BASIS``, projected.
 
@@ -81,14 +90,14 @@ def prepare(
     nuclei = nuclei_of(numbers, jnp.asarray(coords))
     levels = [quadrature(coords, numbers, level) for level in (grid, grid + FINER - 1, grid + FINER)]
     levels[1:] = [placed(g, g.coords, rotation(k)) for g, k in zip(levels[1:], (two, three), strict=True)]
-    problem = Problem(xc, levels[0], quadrature(coords, numbers, 0), (levels[1], levels[2]))
+    problem = Problem(xc, levels[0], quadrature(coords, numbers, 0), (levels[1], levels[2]), optimizer)
     parameters, turned = network.init(one, nuclei), rotation(key)
     nothing, zero = jnp.full(0, jnp.nan), jnp.zeros(())
     blank = jnp.zeros((f.shape[0], len(numbers) * network.functions, f.shape[1]))
     orbitals = Orbitals(parameters, nuclei, blank, f, network)
     state = State(
-        orbitals, f, zero, parameters, jnp.asarray(DAMPING), turned, jax.random.key_data(key), zero,
-        jnp.zeros((), int), jnp.asarray(False), History(nothing, nothing),
+        orbitals, f, zero, parameters, jnp.asarray(DAMPING), optimizer and optimizer.init(parameters), turned,
+        jax.random.key_data(key), zero, jnp.zeros((), int), jnp.asarray(False), History(nothing, nothing),
     )  # fmt: skip
     grid = placed(levels[0], nuclei.coords, turned)
     made = on_points(grid, functions_on(orbitals, grid), f)
@@ -127,22 +136,38 @@ def descend(problem: Problem, state: State, steps: int, tolerance: float) -> Ite
 
 
 def _advanced(problem: Problem, state: State, tolerance: float) -> State:
-    """One step: propose, solve, keep or refuse; the energy of the new state is never higher on its grid."""
-    orbitals = state.orbitals
-    coarse = placed(problem.coarse, orbitals.nuclei.coords, state.rotation)
-    change, promised = gauss_newton.step(orbitals, state.mo_energy, coarse, state.gradient, state.damping)
-    proposed = replace(orbitals, parameters=jax.tree.map(jnp.add, orbitals.parameters, change))
-    tried = _solved(problem, replace(state, orbitals=proposed))
-    gain = float(state.energy - tried.energy)
-    ratio = gain / max(float(promised), 1e-12)
-    accepted = gain > 0.0
-    factor = 1.0 / 3.0 if ratio > 0.5 else 1.0 if ratio > 0.2 else 4.0
-    damping = jnp.clip(state.damping * factor, LEAST_DAMPING, MOST_DAMPING)
-    state = replace(tried if accepted else state, damping=damping, step=state.step + 1)
+    """One step, and after some of them another grid."""
+    state = _gauss_newton(problem, state) if problem.optimizer is None else _first_order(problem, state)
+    state = replace(state, step=state.step + 1)
     if int(state.step) % TURN == 0:
-        converged = float(state.began - state.energy) < tolerance
+        converged = abs(float(state.began - state.energy)) < tolerance
         state = _turned(problem, replace(state, converged=jnp.asarray(converged)))
     return replace(state, history=_extended(state.history, state))
+
+
+def _gauss_newton(problem: Problem, state: State) -> State:
+    """Propose, solve, keep or refuse: the energy of the new state is never higher on its grid."""
+    coarse = placed(problem.coarse, state.orbitals.nuclei.coords, state.rotation)
+    change, promised = gauss_newton.step(
+        state.orbitals, state.mo_energy, coarse, state.gradient, state.damping
+    )
+    tried = _solved(problem, _changed(state, change))
+    gain = float(state.energy - tried.energy)
+    ratio = gain / max(float(promised), 1e-12)
+    factor = 1.0 / 3.0 if ratio > 0.5 else 1.0 if ratio > 0.2 else 4.0
+    damping = jnp.clip(state.damping * factor, LEAST_DAMPING, MOST_DAMPING)
+    return replace(tried if gain > 0.0 else state, damping=damping)
+
+
+def _first_order(problem: Problem, state: State) -> State:
+    assert problem.optimizer is not None
+    change, memory = problem.optimizer.update(state.gradient, state.optimizer, state.orbitals.parameters)
+    return _solved(problem, replace(_changed(state, change), optimizer=memory))
+
+
+def _changed(state: State, change: Parameters) -> State:
+    parameters = jax.tree.map(jnp.add, state.orbitals.parameters, change)
+    return replace(state, orbitals=replace(state.orbitals, parameters=parameters))
 
 
 def _turned(problem: Problem, state: State) -> State:

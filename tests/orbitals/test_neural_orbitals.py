@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import dqc
@@ -190,6 +191,16 @@ def test_forces_are_derivatives_of_the_energy(hydrogen) -> None:
 
     assert float(F[1, 2]) == pytest.approx(-(energy(h) - energy(-h)) / (2 * h), abs=1e-6)
     np.testing.assert_allclose(F.sum(0), 0.0, atol=1e-4)
+
+
+def test_first_order_steps_descend() -> None:
+    network = Neural((2, 1), (4,), spread=0.3)
+    sol = dqc.minimise(
+        H2, dqc.functional("pbe"), orbitals=network, grid=1, steps=5, optimizer=optax.adam(0.02)
+    )
+    assert int(sol.iterations) == 5
+    assert not bool(sol.converged)
+    assert -1.1666914700 < float(sol.energy) < float(sol.history.energy[0]) - 1e-4
 
 
 @pytest.mark.slow

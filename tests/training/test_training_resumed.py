@@ -17,8 +17,9 @@ from safetensors import safe_open
 from safetensors.numpy import load_file
 from toys import SCF, bent, bond, flat, hydrogen, trained
 
+from dqc import checkpoint, tensors
 from dqc.data import Density, Labels, Reactions
-from dqc.training import Loss, Stage, checkpoint, log
+from dqc.training import Loss, Stage, log
 from dqc.training.log import settings_of
 from dqc.training.result import Trained
 from dqc.training.run import Training
@@ -35,7 +36,7 @@ def whole(directory: Path | None, **options: Any) -> Trained:
 def killed(directory: str, number: int, torn: bool) -> None:
     """The same, with a checkpoint after everything; killed when one is about to be written, or half is."""
     log.SECONDS = -1.0
-    write, save, count = checkpoint.write, checkpoint.save_file, 0
+    write, save, count = checkpoint.write, tensors.save_file, 0
 
     def end() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -47,13 +48,13 @@ def killed(directory: str, number: int, torn: bool) -> None:
             end()
         write(*args)
 
-    def half(arrays: dict, path: Path, header: dict) -> None:
-        save(arrays, path, header)
+    def half(arrays: dict, path: Path, metadata: dict) -> None:
+        save(arrays, path, metadata)
         if count == number:
             path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
             end()
 
-    checkpoint.write, checkpoint.save_file = counted, half
+    checkpoint.write, tensors.save_file = counted, half
     whole(Path(directory))
 
 
@@ -188,8 +189,8 @@ def test_a_damaged_checkpoint_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="damaged or no checkpoint"):
         trained(bent(), hydrogen("H2"), Stage("post-scf", 1), directory=tmp_path)
     state = {"a": np.zeros(3), "b": np.ones((2, 2))}
-    checkpoint.write(path, state, {"step": 1}, {"seed": "x"})
-    assert checkpoint.progress_of(path, {"seed": "x"}) == {"step": 1}
+    checkpoint.write(path, state, {"seed": "x"}, {"step": 1})
+    assert checkpoint.progress_of(path, {"seed": "x"}, "start anew") == {"step": 1}
     for name, array in checkpoint.read(path, state).items():
         np.testing.assert_array_equal(array, state[name])
     with pytest.raises(ValueError, match=r"\(3,\) and \(4,\)"):
