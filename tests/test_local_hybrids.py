@@ -46,8 +46,10 @@ def bent(parent: str = "pbe0") -> dqc.Neural:
 
 @pytest.mark.parametrize(
     ("molecule", "two_electron", "errors"),
-    [(FORMALDEHYDE, "df", {2: 1e-4, 4: 3e-7}), (CYANIDE, "exact", {3: 1e-5})],
-    ids=["CH2O", "CN"],
+    [
+        pytest.param(FORMALDEHYDE, "df", {2: 1e-4, 4: 3e-7}, marks=pytest.mark.slow, id="CH2O"),
+        pytest.param(CYANIDE, "exact", {3: 1e-5}, id="CN"),
+    ],
 )
 def test_its_integral_is_the_exchange_energy(
     molecule: dqc.Molecule, two_electron: str, errors: dict[int, float]

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from dqc.training import config
+
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text()
 
@@ -27,15 +29,30 @@ def test_python_block_runs(code: str, monkeypatch: pytest.MonkeyPatch, capsys: p
     assert capsys.readouterr().out
 
 
-def test_the_first_command_trains(tmp_path: Path) -> None:
-    command = blocks("sh")[0].strip()
-    setup, program = command.split(" && ")
+def first_command() -> list[str]:
+    setup, program = blocks("sh")[0].strip().split(" && ")
     assert setup == "pip install uv"
     uv, run, *words = shlex.split(program)
     assert (uv, run) == ("uv", "run")
-    script = Path(sys.executable).with_name(words[0])
+    return words
+
+
+def test_the_first_command_is_a_training() -> None:
+    """Of which tests/commands has a small one."""
+    script, command, path = first_command()
+    assert Path(sys.executable).with_name(script).is_file()
+    assert command == "train"
+    chosen = config.read(ROOT / path)
+    assert set(chosen.parts) == {"train", "validation", "test"}
+    assert [stage.kind for stage in chosen.stages] == ["post-scf", "in-scf"]
+
+
+@pytest.mark.slow
+def test_the_first_command_trains(tmp_path: Path) -> None:
+    script, *words = first_command()
+    program = Path(sys.executable).with_name(script)
     words += ["--directory", str(tmp_path)]
-    ran = subprocess.run([str(script), *words[1:]], cwd=ROOT, capture_output=True, text=True, timeout=900)
+    ran = subprocess.run([str(program), *words], cwd=ROOT, capture_output=True, text=True, timeout=900)
     assert ran.returncode == 0, ran.stderr
     assert "not converged" not in ran.stdout
     assert "held out" in ran.stdout

@@ -130,7 +130,7 @@ class OneOfTwo:
 @pytest.mark.parametrize(
     ("name", "xc"),
     [
-        ("OH", "lda,vwn"),
+        pytest.param("OH", "lda,vwn", marks=pytest.mark.slow),
         ("CH2O", "pbe"),
         ("NH3+", "r2scan"),
         ("OH", "b3lyp"),

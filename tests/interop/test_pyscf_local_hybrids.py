@@ -89,7 +89,7 @@ def our_energy(mf: Any, xc: Any, **options: Any) -> float:
     return float(sol.energy)
 
 
-@pytest.mark.parametrize("name", ["water", "OH"])
+@pytest.mark.parametrize("name", [pytest.param("water", marks=pytest.mark.slow), "OH"])
 def test_energy_is_that_of_our_own_scf(name: str) -> None:
     mf = attach(mean_field(name), bent()).run()
     assert mf.converged
@@ -97,7 +97,7 @@ def test_energy_is_that_of_our_own_scf(name: str) -> None:
     assert abs(mf.e_tot - mean_field(name).run(xc="pbe0").e_tot) > 1e-3
 
 
-@pytest.mark.parametrize("name", ["water", "OH"])
+@pytest.mark.parametrize("name", ["water", pytest.param("OH", marks=pytest.mark.slow)])
 def test_fitted_energy_is_that_of_our_own_scf(name: str) -> None:
     mf = attach(mean_field(name), bent()).density_fit(FITTING).run()
     assert mf.converged

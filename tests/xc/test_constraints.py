@@ -49,7 +49,9 @@ def largest(xc: Functional, names: Any = "all") -> dict[str, float]:
     return {name: float(v.max()) for name, v in found.items()}
 
 
-@pytest.mark.parametrize("name", VIOLATED)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name == "tpss" else name for name in VIOLATED]
+)
 def test_what_a_functional_violates(name: str) -> None:
     found = largest(dqc.functional(name))
     assert {key for key, value in found.items() if value > CONDITIONS[key].tolerance} == VIOLATED[name]
