@@ -95,13 +95,14 @@ def prepare(
     nothing, zero = jnp.full(0, jnp.nan), jnp.zeros(())
     blank = jnp.zeros((f.shape[0], len(numbers) * network.functions, f.shape[1]))
     orbitals = Orbitals(parameters, nuclei, blank, f, network)
+    memory = None if optimizer is None else optimizer.init(parameters)
     state = State(
-        orbitals, f, zero, parameters, jnp.asarray(DAMPING), optimizer and optimizer.init(parameters), turned,
+        orbitals, f, zero, parameters, jnp.asarray(DAMPING), memory, turned,
         jax.random.key_data(key), zero, jnp.zeros((), int), jnp.asarray(False), History(nothing, nothing),
     )  # fmt: skip
-    grid = placed(levels[0], nuclei.coords, turned)
-    made = on_points(grid, functions_on(orbitals, grid), f)
-    state = _solved(problem, state, made, projected(grid, made, system, start))
+    first = placed(levels[0], nuclei.coords, turned)
+    made = on_points(first, functions_on(orbitals, first), f)
+    state = _solved(problem, state, made, projected(first, made, system, start))
     return problem, replace(state, began=state.energy, history=_extended(state.history, state))
 
 
