@@ -54,7 +54,7 @@ def minimise(
     if isinstance(what, System):
         if orbitals is not None or grid is not None or optimizer is not None:
             raise ValueError(
-                "A System has its orbitals and grid already, and L-BFGS: leave out orbitals=, grid= and "
+                "A System has its orbitals and grid already, and L-BFGS: leave out orbitals= and grid=, and "
                 "optimizer=, or give the Molecule."
             )
         if tolerance is not None:
