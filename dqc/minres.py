@@ -75,8 +75,11 @@ def refined(
         """The tolerance of the rest, relative to its right-hand side."""
         return tolerance / jnp.maximum(s.size / safe, tolerance)
 
-    # Either kind of step applies A once, in one place: A is most of the program, and of its compilation.
     def step(s: _Refinement) -> _Refinement:
+        """A correction, or a step of minimal residuals.
+
+        Both apply A, in one place: it is most of the program, and of its compilation.
+        """
         correcting = pays(s)
         accuracy = jnp.clip(0.3 * tolerance * norm / s.size, *INNER_TOLERANCE)  # one more to reach the end
         change = minres(rough, jnp.where(correcting, s.residual, 0.0), accuracy, INNER_ITERATIONS)

@@ -21,11 +21,11 @@ TIGHT = {"tolerance": 1e-8}
 
 
 @functools.cache
-def case(atoms: str, spin: int | None = None, grid: int = 1):
+def case(atoms: str, spin: int | None = None):
     """A system and a functional; from grid 2 on the response has a coarse grid to be preconditioned on."""
     functional = dqc.functional("pbe", trainable=("kappa", "beta"))
     molecule = dqc.Molecule.from_string(atoms, spin=spin)
-    return dqc.build(molecule, "sto-3g", functional, grid=grid), functional
+    return dqc.build(molecule, "sto-3g", functional, grid=2), functional
 
 
 def moment(system: dqc.System, solution: dqc.Solution) -> jax.Array:
@@ -63,7 +63,7 @@ def test_gaps_inside_the_occupied_and_the_virtual_space_do_not_matter(gap, dtype
 
 
 def test_an_energy_asks_for_no_response_and_a_density_for_one() -> None:
-    system, xc = case("C 0 0 0; N 0 0 1.17", grid=2)
+    system, xc = case("C 0 0 0; N 0 0 1.17")
     loss = lambda f: jax.grad(  # noqa: E731
         lambda xc, report: f(dqc.scf(system, xc, response=report, **TIGHT)), (0, 1)
     )(xc, dqc.no_response())
@@ -123,7 +123,7 @@ def test_a_response_that_failed_is_zero_where_it_is_masked_and_nan_where_not(mon
     """Too few iterations for one of two molecules: hydrogen has one pair of orbitals, and needs one."""
     monkeypatch.setattr(dqc.response, "MAX_ITERATIONS", 1)
     jax.clear_caches()
-    systems = [case(atoms, grid=2)[0] for atoms in ("H 0 0 0; H 0 0 1.0", "Li 0 0 0; H 0 0 1.6")]
+    systems = [case(atoms)[0] for atoms in ("H 0 0 0; H 0 0 1.0", "Li 0 0 0; H 0 0 1.6")]
     xc = case("H 0 0 0; H 0 0 1.0")[1]
     batch = together(systems)
 

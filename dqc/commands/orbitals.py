@@ -52,8 +52,9 @@ def run(arguments: argparse.Namespace) -> int:
         blank = jnp.zeros(at["step"] + 1)  # as long as the history has become
         state = checkpoint.read(kept, replace(state, history=History(blank, blank)))
     began = time.perf_counter()
+    done = int(state.step)
     states = descend(problem, state, arguments.steps, arguments.tolerance or TOLERANCE)
-    for state in _shown(states, arguments.steps):
+    for state in _shown(states, arguments.steps, done):
         checkpoint.write(kept, state, header, {"step": int(state.step)})
     solution = finish(problem, state)
     seconds = time.perf_counter() - began
@@ -69,13 +70,13 @@ def run(arguments: argparse.Namespace) -> int:
     return 0 if bool(solution.converged) else STATUS_FAILED
 
 
-def _shown(states: Iterable[State], steps: int) -> Iterator[State]:
+def _shown(states: Iterable[State], steps: int, done: int) -> Iterator[State]:
     """The states, behind a progress bar."""
-    with tqdm(total=steps, unit="step") as bar:
+    with tqdm(total=steps, initial=done, unit="step") as bar:
         for state in states:
             yield state
-            bar.n = int(state.step)
             bar.set_postfix_str(f"{float(state.energy):.7f} Ha, gradient {state.history.residual[-1]:.0e}")
+            bar.update(int(state.step) - bar.n)
 
 
 def _header(molecule: Molecule, network: Neural, arguments: argparse.Namespace) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from dqc.energy import Energies, energies
 from dqc.orbitals.field import on_points
 from dqc.orbitals.neural import Orbitals, Parameters
 from dqc.orbitals.quadrature import Quadrature
+from dqc.system import System
 from dqc.types import replace
 from dqc.xc.functional import Functional
 
@@ -30,6 +31,11 @@ def spheres(grid: Quadrature) -> Float[Array, "b c x"]:
 def functions_on(orbitals: Orbitals, grid: Quadrature) -> Float[Array, "b d c n"]:
     """The network's functions and their gradients on all points, sphere by sphere."""
     return jax.lax.map(orbitals.functions, spheres(grid))
+
+
+def system_on(orbitals: Orbitals, grid: Quadrature) -> System:
+    """The system of the network's functions on a grid, in which the linear layer is solved."""
+    return on_points(grid, functions_on(orbitals, grid), orbitals.occupations)
 
 
 def orbitals_on(orbitals: Orbitals, grid: Quadrature) -> Float[Array, "b d c k"]:

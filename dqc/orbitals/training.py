@@ -20,8 +20,7 @@ from dqc.density import density_matrix
 from dqc.integrals.ao import ao_indices, ao_values
 from dqc.molecule import Molecule
 from dqc.orbitals import gauss_newton
-from dqc.orbitals.expectation import expectation, functions_on, orbitals_on, slope, spheres
-from dqc.orbitals.field import on_points
+from dqc.orbitals.expectation import expectation, orbitals_on, slope, spheres, system_on
 from dqc.orbitals.neural import Neural, Orbitals, Parameters, nuclei_of
 from dqc.orbitals.poisson import asymmetry
 from dqc.orbitals.quadrature import LEVELS, Quadrature, placed, quadrature, rotation
@@ -101,9 +100,9 @@ def prepare(
         jax.random.key_data(key), zero, jnp.zeros((), int), jnp.asarray(False), History(nothing, nothing),
     )  # fmt: skip
     first = placed(levels[0], nuclei.coords, turned)
-    made = on_points(first, functions_on(orbitals, first), f)
+    made = system_on(orbitals, first)
     state = _solved(problem, state, made, projected(first, made, system, start))
-    return problem, replace(state, began=state.energy, history=_extended(state.history, state))
+    return problem, _recorded(replace(state, began=state.energy))
 
 
 def _check(molecule: Molecule, xc: Functional, grid: int) -> None:
@@ -143,7 +142,7 @@ def _advanced(problem: Problem, state: State, tolerance: float) -> State:
     if int(state.step) % TURN == 0:
         converged = abs(float(state.began - state.energy)) < tolerance
         state = _turned(problem, replace(state, converged=jnp.asarray(converged)))
-    return replace(state, history=_extended(state.history, state))
+    return _recorded(state)
 
 
 def _gauss_newton(problem: Problem, state: State) -> State:
@@ -185,7 +184,7 @@ def _solved(
     orbitals, f = state.orbitals, state.orbitals.occupations
     grid = placed(problem.grid, orbitals.nuclei.coords, state.rotation)
     if system is None:
-        system = on_points(grid, functions_on(orbitals, grid), f)
+        system = system_on(orbitals, grid)
     guess = density_matrix(orbitals.C, f) if guess is None else guess
     solution = scf(system, problem.xc, occupations=f, guess=guess, tolerance=FIELD_TOLERANCE)
     orbitals = replace(orbitals, C=solution.mo_coeff[:, :, : f.shape[1]])
@@ -223,7 +222,6 @@ def finish(problem: Problem, state: State) -> NeuralSolution:
     """The solution: energies on two grids that the network has not seen, the finer of which counts."""
     orbitals, (coarser, finer) = state.orbitals, problem.final
     rough, fine = (expectation(orbitals, grid, problem.xc) for grid in (coarser, finer))
-    residual = jnp.sqrt(sum((x**2).sum() for x in jax.tree.leaves(state.gradient)))
     return NeuralSolution(
         energy=fine.total,
         energies=fine,
@@ -235,16 +233,19 @@ def finish(problem: Problem, state: State) -> NeuralSolution:
         nuclei=orbitals.nuclei,
         grid=finer,
         converged=state.converged,
-        residual=residual,
+        residual=state.history.residual[-1],
         iterations=state.step,
         history=state.history,
         network=orbitals.network,
     )
 
 
-def _extended(history: History, state: State) -> History:
+def _recorded(state: State) -> State:
+    """The state, with its energy and the norm of its gradient in the history."""
     residual = np.sqrt(sum(float((x**2).sum()) for x in jax.tree.leaves(state.gradient)))
-    return History(jnp.append(history.energy, state.energy), jnp.append(history.residual, residual))
+    energies, residuals = state.history.energy, state.history.residual
+    history = History(jnp.append(energies, state.energy), jnp.append(residuals, residual))
+    return replace(state, history=history)
 
 
 @jax.jit

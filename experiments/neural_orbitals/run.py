@@ -20,11 +20,10 @@ import dqc.cache
 from dqc.basis import pyscf_mole
 from dqc.density import density_matrix
 from dqc.orbitals import training
-from dqc.orbitals.expectation import functions_on, slope
-from dqc.orbitals.field import on_points
+from dqc.orbitals.expectation import slope, system_on
 from dqc.orbitals.gauss_newton import ITERATIONS, step
 from dqc.orbitals.neural import Orbitals
-from dqc.orbitals.quadrature import Quadrature, placed
+from dqc.orbitals.quadrature import placed
 
 HERE = Path(__file__).parent
 BASES = ("def2-svp", "def2-tzvp", "def2-qzvpp")
@@ -130,10 +129,6 @@ def operations(problem: training.Problem, orbitals: Orbitals, iterations: int) -
     return [1e-9 * x for x in (functions + matrices, field, gradient, ITERATIONS * product)]
 
 
-def functions_as_system(orbitals: Orbitals, grid: Quadrature) -> dqc.System:
-    return on_points(grid, functions_on(orbitals, grid), orbitals.occupations)
-
-
 def profile(names: list[str], grid: int) -> str:
     """Where the time of a step goes once everything is compiled, beside the operations it needs."""
     systems = tomllib.loads((HERE / "systems.toml").read_text())
@@ -147,7 +142,7 @@ def profile(names: list[str], grid: int) -> str:
             placed(g, orbitals.nuclei.coords, state.rotation) for g in (problem.grid, problem.coarse)
         )
         f, C = orbitals.occupations, orbitals.C
-        functions = partial(functions_as_system, orbitals, turned)
+        functions = partial(system_on, orbitals, turned)
         field = partial(dqc.scf, functions(), xc, occupations=f, guess=density_matrix(C, f), tolerance=1e-6)
         calls = (
             functions,

@@ -34,10 +34,10 @@ def test_it_stops_and_goes_on(helium: str, capsys: pytest.CaptureFixture) -> Non
     assert not [path for path in Path().iterdir() if path.suffix == ".partial"]
     assert record["history"][0] > record["energy"]
     assert main([*again, "--seed", "1"]) == 2
-    assert "other settings (seed)" in capsys.readouterr().err
+    assert "belongs to a run with other settings (seed): give the same options" in capsys.readouterr().err
     Path("helium_orbitals.safetensors").write_bytes(b"PK")
     assert main(again) == 2
-    assert "no checkpoint" in capsys.readouterr().err
+    assert "is damaged or no checkpoint at all" in capsys.readouterr().err
 
 
 def test_there_is_nothing_to_resume(helium: str, capsys: pytest.CaptureFixture) -> None:
