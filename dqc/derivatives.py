@@ -37,7 +37,7 @@ def _attached_jvp(function: Callable[..., Any], primals: tuple, tangents: tuple)
 
 
 def attach_rule(value: Any, rule: Callable[..., Any], x: Any, *args: Any) -> Any:
-    """``value``, whose change as the array ``x`` moves by ``dx`` is ``rule(dx, x, *args)``, linear in ``dx``.
+    """``value``, whose change as the arrays ``x`` move by ``dx`` is ``rule(dx, x, *args)``, linear in ``dx``.
 
     The rule closes over no traced value. Derivatives of ``value`` and ``args`` themselves are dropped.
     """
@@ -52,7 +52,12 @@ def _ruled(rule: Callable[..., Any], value: Any, x: Any, args: tuple) -> Any:
 @partial(_ruled.defjvp, symbolic_zeros=True)
 def _ruled_jvp(rule: Callable[..., Any], primals: tuple, tangents: tuple) -> tuple[Any, Any]:
     value, x, args = primals  # only x moves
-    return attach_rule(value, rule, x, *args), rule(tangents[1], x, *args)
+    dx = jax.tree.map(_dense, tangents[1], x, is_leaf=lambda dot: isinstance(dot, SymbolicZero))
+    return attach_rule(value, rule, x, *args), rule(dx, x, *args)
+
+
+def _dense(dot: Any, primal: Array) -> Array:
+    return jnp.zeros_like(primal) if isinstance(dot, SymbolicZero) else dot
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))

@@ -13,9 +13,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from dqc.basis import Basis
+from dqc.derivatives import attach_rule
 from dqc.types import pytree
 
 AO_THRESHOLD = 3e-8  # an AO below this on a chunk is left out there, bohr^(-3/2)
@@ -66,23 +67,67 @@ def becke_share(
     shift = jnp.clip(0.25 * (root / root[:, None] - root[:, None] / root), -0.5, 0.5)
     n = coords.shape[0]
     pair = coords[:, None] - coords
-    same = jnp.eye(n, dtype=bool) | ~real[:, None] | ~real
-    inverse = jnp.where(same, 0.0, 1.0 / jnp.sqrt(jnp.where(same, 1.0, (pair**2).sum(-1))))
-    separation = points[:, None] - coords
-    square = (separation**2).sum(-1)
-    distance = jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1.0)), 0.0).T
+    apart = ~jnp.eye(n, dtype=bool) & real[:, None] & real
+    inverse = jnp.where(apart, 1.0 / jnp.sqrt(jnp.where(apart, (pair**2).sum(-1), 1.0)), 0.0)
+    square = sum((points[:, k] - coords[:, k, None]) ** 2 for k in range(3))
+    distance = jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1.0)), 0.0)
+    cells = real[:, None] * _cells((distance, inverse), shift, apart)
+    return jnp.where(atom == jnp.arange(n)[:, None], cells, 0.0).sum(0) / cells.sum(0)
 
-    @jax.checkpoint  # in reverse mode a product of all atoms is kept for each atom, and no more
-    def multiply(b: Array, cells: Float[Array, "a c"]) -> Float[Array, "a c"]:
-        mu = (distance - distance[b]) * inverse[:, b, None]
-        nu = mu + shift[:, b, None] * (1.0 - mu * mu)
-        for _ in range(3):
-            nu = 0.5 * nu * (3.0 - nu * nu)
-        return cells * jnp.where(same[:, b, None], 1.0, 0.5 * (1.0 - nu))
 
-    cells = jnp.broadcast_to(real[:, None], distance.shape).astype(distance.dtype)
-    cells = jax.lax.fori_loop(0, n, multiply, cells)
-    return jnp.take_along_axis(cells, atom[None], axis=0)[0] / cells.sum(0)
+def _cells(
+    lengths: tuple[Float[Array, "a c"], Float[Array, "a a"]],
+    shift: Float[Array, "a a"],
+    apart: Bool[Array, "a a"],
+) -> Float[Array, "a c"]:
+    """P_A = prod_B s(nu_AB), from the distances to the points and the inverse ones between the atoms."""
+    distance, inverse = jax.lax.stop_gradient(lengths)
+
+    def multiply(cells: Float[Array, "a c"], other: tuple) -> tuple[Float[Array, "a c"], None]:
+        return cells * _switch(distance, *other)[0], None
+
+    cells, _ = jax.lax.scan(multiply, jnp.ones_like(distance), (distance, inverse, shift.T, apart))
+    return attach_rule(cells, _cells_change, lengths, shift, apart)
+
+
+def _cells_change(
+    moves: tuple[Float[Array, "a c"], Float[Array, "a a"]],
+    lengths: tuple[Float[Array, "a c"], Float[Array, "a a"]],
+    shift: Float[Array, "a a"],
+    apart: Bool[Array, "a a"],
+) -> Float[Array, "a c"]:
+    """dP_A = P_A sum_B (d ln s(nu_AB) / d mu_AB) d mu_AB."""
+    (distance, inverse), (dd, di) = lengths, moves
+
+    @jax.checkpoint  # in reverse mode nothing is kept for each pair of atoms
+    def add(total: Float[Array, "a c"], others: tuple) -> tuple[Float[Array, "a c"], None]:
+        other, (dd_b, di_b) = others
+        _, slope = _switch(distance, *other)
+        dmu = (dd - dd_b) * other[1][:, None] + (distance - other[0]) * di_b[:, None]
+        return total + slope * dmu, None
+
+    others = (distance, inverse, shift.T, apart), (dd, di)
+    total, _ = jax.lax.scan(add, jnp.zeros_like(distance), others)
+    return _cells(lengths, shift, apart) * total
+
+
+def _switch(
+    distance: Float[Array, "a c"],
+    other: Float[Array, " c"],
+    inverse: Float[Array, " a"],
+    shift: Float[Array, " a"],
+    apart: Bool[Array, " a"],
+) -> tuple[Float[Array, "a c"], Float[Array, "a c"]]:
+    """s(nu_AB) for all A and one B, and d ln s / d mu."""
+    mu = (distance - other) * inverse[:, None]
+    nu = mu + shift[:, None] * (1.0 - mu * mu)
+    slope = 1.0 - 2.0 * shift[:, None] * mu
+    for _ in range(3):
+        slope = slope * 1.5 * (1.0 - nu * nu)
+        nu = 0.5 * nu * (3.0 - nu * nu)
+    s = jnp.where(apart[:, None], 0.5 * (1.0 - nu), 1.0)
+    inside = apart[:, None] & (s > 0)
+    return s, jnp.where(inside, -0.5 * slope / jnp.where(inside, s, 1.0), 0.0)
 
 
 @jax.jit

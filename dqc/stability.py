@@ -9,7 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
-from scipy.sparse.linalg import LinearOperator, eigsh
+from scipy.sparse import identity
+from scipy.sparse.linalg import LinearOperator, aslinearoperator, eigsh
 
 from dqc.density import density_matrix
 from dqc.energy import fock
@@ -20,6 +21,7 @@ from dqc.types import pytree
 from dqc.xc.functional import Functional
 
 UNSTABLE = -1e-4  # hartree; zero modes (a rotation of an open shell) fluctuate about zero
+SHIFT = 0.1  # hartree, of the spectrum while its end is sought
 STEP = 0.5  # radians, of the largest rotation in the starting density of a restart
 
 
@@ -63,7 +65,10 @@ def stability(
         matrix = np.stack([operator @ row for row in np.eye(len(start))])
         values, vectors = np.linalg.eigh(0.5 * (matrix + matrix.T))
     else:
-        values, vectors = eigsh(operator, k=1, which="SA", v0=start, tol=1e-4)
+        # ARPACK's tolerance is relative to the eigenvalue: shifted, a zero mode converges as any other.
+        shifted = operator + SHIFT * aslinearoperator(identity(len(start)))
+        values, vectors = eigsh(shifted, k=1, which="SA", v0=start, tol=1e-4)
+        values = values - SHIFT
     mode = _generator(vectors[:, 0], pairs, full)
     moved = rotate(C, STEP * mode / jnp.abs(mode).max())[:, :, : f.shape[1]]
     return Stability(eigenvalue=jnp.asarray(values[0]), guess=density_matrix(moved, f))

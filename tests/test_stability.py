@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import cache
 from typing import Any
 
@@ -124,3 +125,15 @@ def test_an_open_shell_has_zero_modes_and_counts_as_stable() -> None:
     found = dqc.stability(*solved(HYDROXYL, "hf"))
     assert abs(float(found.eigenvalue)) < 1e-4
     assert found.stable
+
+
+def test_a_zero_mode_is_found_as_soon_as_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    module, products = sys.modules["dqc.stability"], []
+    counted = module._product
+    monkeypatch.setattr(module, "_product", lambda *args: products.append(0) or counted(*args))
+    functional = dqc.functional("hf")
+    system = dqc.build(HYDROXYL, "6-31g", functional, two_electron="exact")
+    found = dqc.stability(system, functional, dqc.scf(system, functional, tolerance=1e-8))
+    assert found.stable
+    np.testing.assert_allclose(found.eigenvalue, 0.0, rtol=0, atol=1e-6)  # the hole turns about the axis
+    assert len(products) < 200

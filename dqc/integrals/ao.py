@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import comb, factorial, pi, sqrt
 
 import jax
@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from dqc.basis import Basis, Shells
+from dqc.derivatives import attach_rule
 
 Polynomial = dict[tuple[int, int, int], float]  # exponents of x, y, z -> coefficient
 
@@ -25,7 +26,7 @@ def ao_values(
     """Values (and, for ``order=1``, gradients) of the AOs of the ``active`` shells on points, bohr^(-3/2).
 
     ``active`` lists shells for each angular momentum; an index out of range is a ghost and gives zeros.
-    The AOs come in the order of :func:`ao_indices`.
+    The AOs come in the order of :func:`ao_indices`. Differentiable by positions, not by the basis.
     """
     parts = [
         _shell_values(l, shells, coords, index, points, order)
@@ -35,7 +36,7 @@ def ao_values(
     # The barriers keep XLA from evaluating exponentials and polynomials again for each AO made of them.
     rows = [[plane for part in parts for plane in part[d]] for d in range(len(parts[0]))]
     rows = jax.lax.optimization_barrier(rows)
-    return jnp.stack([jnp.concatenate(row, axis=-1) for row in rows])
+    return jnp.stack([jnp.concatenate(row) for row in rows]).transpose(0, 2, 1)
 
 
 def ao_indices(basis: Basis, active: tuple[Array, ...], n: int) -> Int[Array, " m"]:
@@ -55,29 +56,97 @@ def _shell_values(
     index: Int[Array, " h"],
     points: Float[Array, "c x"],
     order: int,
-) -> list[list[Float[Array, "c h"]]]:
+) -> list[list[Float[Array, "h c"]]]:
     """For the value and each derivative, one plane for each m = -l..l."""
-    center = coords[shells.atom.at[index].get(mode="fill", fill_value=0)]
-    exponents = shells.exponents.at[index].get(mode="fill", fill_value=0.0)
-    coefficients = shells.coefficients.at[index].get(mode="fill", fill_value=0.0)
-    x, y, z = (points[:, None, k] - center[:, k] for k in range(3))
-    r2 = x * x + y * y + z * z
-    gaussians = [jnp.exp(-exponents[:, k] * r2) for k in range(exponents.shape[1])]
-    radial = sum(coefficients[:, k] * g for k, g in enumerate(gaussians))
-    slope = sum(-2.0 * exponents[:, k] * coefficients[:, k] * g for k, g in enumerate(gaussians))
-    radial, slope = jax.lax.optimization_barrier((radial, slope))
-    powers = _powers(l, x, y, z)
+    # A last row for ghosts: a test for each shell would be repeated for each point.
+    atom, exponents, coefficients = (
+        jnp.pad(x, ((0, 1),) + ((0, 0),) * (x.ndim - 1)).at[index].get(mode="clip")
+        for x in (shells.atom, shells.exponents, shells.coefficients)
+    )
+    r = _displacements(coords[atom], points)
+    still = jax.lax.stop_gradient(r), exponents, coefficients
+    return attach_rule(_planes(l, order, *still), partial(_change, l, order), r, exponents, coefficients)
+
+
+def _displacements(
+    centers: Float[Array, "h x"], points: Float[Array, "c x"]
+) -> tuple[Float[Array, "h c"], ...]:
+    """x, y and z of each point from each center: r - R, as the product of (1, -R) and (r, 1).
+
+    A product is evaluated once, and stands in memory as one wants it. XLA would fuse a difference into
+    each exponential that needs it, and read the points with strides there: four times the time.
+    """
+    with jax.default_matmul_precision("highest"):
+        return tuple(
+            jnp.stack([jnp.ones_like(R), -R], 1) @ jnp.stack([r, jnp.ones_like(r)])
+            for R, r in zip(centers.T, points.T, strict=True)
+        )
+
+
+def _planes(
+    l: int,
+    order: int,
+    r: tuple[Float[Array, "h c"], ...],
+    exponents: Float[Array, "h g"],
+    coefficients: Float[Array, "h g"],
+) -> list[list[Float[Array, "h c"]]]:
+    """R S and, for ``order=1``, its gradient R' r S + R grad S, of all harmonics S of a shell."""
+    radial, slope = _radial(r, exponents, coefficients, 2)
+    powers = _powers(l, *r)
     harmonics = solid_harmonics(l)
     values = [_evaluate(p, powers) for p in harmonics]
     rows = [[radial * s for s in values]]
-    for axis, component in enumerate((x, y, z) if order else ()):
+    for axis in range(3 if order else 0):
         slopes = [_evaluate(_derivative(p, axis), powers) for p in harmonics]
-        along = slope * component
+        along = slope * r[axis]
         rows.append([along * s + radial * ds for s, ds in zip(values, slopes, strict=True)])
     return rows
 
 
-def _powers(l: int, *components: Float[Array, "c h"]) -> list[list[Float[Array, "c h"]]]:
+def _change(
+    l: int,
+    order: int,
+    dr: tuple[Float[Array, "h c"], ...],
+    r: tuple[Float[Array, "h c"], ...],
+    exponents: Float[Array, "h g"],
+    coefficients: Float[Array, "h g"],
+) -> list[list[Float[Array, "h c"]]]:
+    """The change of :func:`_planes` as the points move by ``dr``.
+
+    Written out, since automatic differentiation would take each exponential and each power apart.
+    """
+    radial, slope, bend = _radial(r, exponents, coefficients, 3)
+    powers = _powers(l, *r)
+    along = sum(r[k] * dr[k] for k in range(3))
+    rows: list[list[Float[Array, "h c"]]] = [[] for _ in range(4 if order else 1)]
+    for harmonic in solid_harmonics(l):
+        slopes = [_derivative(harmonic, k) for k in range(3)]
+        S, dS = _evaluate(harmonic, powers), [_evaluate(p, powers) for p in slopes]
+        moved = sum(dS[k] * dr[k] for k in range(3))
+        rows[0].append(slope * along * S + radial * moved)
+        for axis, row in enumerate(rows[1:]):
+            curved = sum(_evaluate(_derivative(slopes[axis], k), powers) * dr[k] for k in range(3))
+            pulled = dr[axis] * S + r[axis] * moved + along * dS[axis]
+            row.append(bend * along * r[axis] * S + slope * pulled + radial * curved)
+    return rows
+
+
+def _radial(
+    r: tuple[Float[Array, "h c"], ...],
+    exponents: Float[Array, "h g"],
+    coefficients: Float[Array, "h g"],
+    count: int,
+) -> list[Float[Array, "h c"]]:
+    """R = sum_k c_k exp(-a_k r^2) and ``count - 1`` of its derivatives (d/dr / r)^j R."""
+    square = jax.lax.optimization_barrier(sum(x * x for x in r))
+    gaussians = [jnp.exp(-exponents[:, k, None] * square) for k in range(exponents.shape[1])]
+    powers = [coefficients * (-2.0 * exponents) ** j for j in range(count)]
+    return jax.lax.optimization_barrier(
+        [sum(c[:, k, None] * g for k, g in enumerate(gaussians)) for c in powers]
+    )
+
+
+def _powers(l: int, *components: Float[Array, "h c"]) -> list[list[Float[Array, "h c"]]]:
     table = []
     for component in components:
         powers = [jnp.ones_like(component)]
