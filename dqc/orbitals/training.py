@@ -137,12 +137,16 @@ def descend(problem: Problem, state: State, steps: int, tolerance: float) -> Ite
 
 def _advanced(problem: Problem, state: State, tolerance: float) -> State:
     """One step, and after some of them another grid."""
-    state = _gauss_newton(problem, state) if problem.optimizer is None else _first_order(problem, state)
-    state = replace(state, step=state.step + 1)
+    state = step(problem, state)
     if int(state.step) % TURN == 0:
-        converged = abs(float(state.began - state.energy)) < tolerance
-        state = _turned(problem, replace(state, converged=jnp.asarray(converged)))
+        state = turned(problem, replace(state, converged=abs(state.began - state.energy) < tolerance))
     return _recorded(state)
+
+
+def step(problem: Problem, state: State) -> State:
+    """One step on the present grid; under ``jax.vmap`` one of each of several molecules of one shape."""
+    state = _gauss_newton(problem, state) if problem.optimizer is None else _first_order(problem, state)
+    return replace(state, step=state.step + 1)
 
 
 def _gauss_newton(problem: Problem, state: State) -> State:
@@ -152,11 +156,11 @@ def _gauss_newton(problem: Problem, state: State) -> State:
         state.orbitals, state.mo_energy, coarse, state.gradient, state.damping
     )
     tried = _solved(problem, _changed(state, change))
-    gain = float(state.energy - tried.energy)
-    ratio = gain / max(float(promised), 1e-12)
-    factor = 1.0 / 3.0 if ratio > 0.5 else 1.0 if ratio > 0.2 else 4.0
-    damping = jnp.clip(state.damping * factor, LEAST_DAMPING, MOST_DAMPING)
-    return replace(tried if gain > 0.0 else state, damping=damping)
+    gain = state.energy - tried.energy
+    ratio = gain / jnp.maximum(promised, 1e-12)
+    factor = jnp.where(ratio > 0.5, 1.0 / 3.0, jnp.where(ratio > 0.2, 1.0, 4.0))
+    kept = jax.tree.map(lambda new, old: jnp.where(gain > 0.0, new, old), tried, state)
+    return replace(kept, damping=jnp.clip(state.damping * factor, LEAST_DAMPING, MOST_DAMPING))
 
 
 def _first_order(problem: Problem, state: State) -> State:
@@ -170,8 +174,8 @@ def _changed(state: State, change: Parameters) -> State:
     return replace(state, orbitals=replace(state.orbitals, parameters=parameters))
 
 
-def _turned(problem: Problem, state: State) -> State:
-    """The same network, its linear layer solved anew on a turned grid."""
+def turned(problem: Problem, state: State) -> State:
+    """The same network, its linear layer solved anew on a turned grid; ``jax.vmap`` as in :func:`step`."""
     key, this = jax.random.split(jax.random.wrap_key_data(state.key))
     state = _solved(problem, replace(state, rotation=rotation(this), key=jax.random.key_data(key)))
     return replace(state, began=state.energy)

@@ -237,7 +237,7 @@ def polarizability_by_pyscf(problem: Problem, entry: dict[str, Any], name: str) 
 
     def moment(k: int, dm: Any = None) -> tuple[float, Any]:
         mf = dft.RKS(mole, xc=name).density_fit()
-        mf.grids.level, mf.conv_tol, mf.conv_tol_grad, mf.verbose = GRID, 1e-13, 1e-9, 0
+        mf.grids.level, mf.conv_tol, mf.conv_tol_grad, mf.verbose = GRID, 1e-12, 1e-8, 0
         h1 = mf.get_hcore() + np.einsum("x,xpq->pq", k * h * u, positions)
         mf.get_hcore = lambda *_: h1
         mf.kernel(dm)

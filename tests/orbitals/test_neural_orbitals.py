@@ -14,7 +14,7 @@ from dqc.orbitals.expectation import expectation, orbitals_on, orthonormal, slop
 from dqc.orbitals.field import on_points
 from dqc.orbitals.neural import Neural, Orbitals, nuclei_of
 from dqc.orbitals.quadrature import placed, quadrature, rotation
-from dqc.orbitals.training import descend, finish, prepare
+from dqc.orbitals.training import descend, finish, prepare, step, turned
 from dqc.types import replace
 
 SMALL = Neural(shells=(3, 1), hidden=(6,), spread=0.5)
@@ -125,6 +125,21 @@ def test_energies_of_a_batch_are_those_of_its_molecules() -> None:
         return expectation(orbitals, placed(g, coords, jnp.eye(3)), xc).total
 
     np.testing.assert_allclose(jax.vmap(energy)(coords), [energy(x) for x in coords], atol=1e-11)
+
+
+def test_steps_of_a_batch_are_those_of_its_molecules() -> None:
+    molecules = [dqc.Molecule.from_string(f"H 0 0 0; H 0 0 {R}", unit="bohr") for R in (1.3, 1.6)]
+    started = [prepare(molecule, PBE, NETWORK, 1, seed=0) for molecule in molecules]
+
+    def advanced(problem, state):
+        return turned(problem, step(problem, state))
+
+    problem, state = jax.tree.map(lambda *x: jnp.stack(x), *started)
+    together = jax.vmap(advanced)(problem, state)
+    for k, (problem, state) in enumerate(started):
+        alone = advanced(problem, state)
+        assert float(alone.energy) < float(state.energy) - 1e-4
+        np.testing.assert_allclose(together.energy[k], alone.energy, rtol=0, atol=1e-9)
 
 
 def test_single_precision_in_the_perceptron() -> None:
