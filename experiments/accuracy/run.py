@@ -23,6 +23,7 @@ FUNCTIONALS = ("pbe", "b3lyp", "lda,vwn", "r2scan")
 LEVELS = (3, 5, 7)  # of the grid, where two orientations of one state are compared
 DEGENERATE = ("hydroxyl", "nitric_oxide")  # a hole in a pi shell
 AGREEMENT = 1e-8  # hartree
+RESTARTS = 3  # from unstable modes, where PySCF has found a lower state
 
 
 def molecule(entry: dict[str, Any]) -> dqc.Molecule:
@@ -73,17 +74,31 @@ def solve(system: dqc.System, xc: dqc.Functional, **options: Any) -> dqc.Solutio
     return solution
 
 
+def downhill(
+    system: dqc.System, xc: dqc.Functional, solution: dqc.Solution, reference: float
+) -> tuple[dqc.Solution, int]:
+    """A solution above the reference, followed along its unstable modes, and the number of restarts."""
+    restarts = 0
+    while restarts < RESTARTS and float(solution.energy) > reference + AGREEMENT:
+        found = dqc.stability(system, xc, solution)
+        if found.stable:
+            break
+        solution, restarts = solve(system, xc, guess=found.guess), restarts + 1
+    return solution, restarts
+
+
 def compare(mol: dqc.Molecule, task: dict[str, Any]) -> dict[str, Any]:
     """One row of the results."""
     row, density = reference(mol, task)
     xc = dqc.functional(task["xc"])
     system = dqc.build(mol, task["basis"], xc, grid=task["grid"], two_electron=task["two_electron"])
-    solution = solve(system, xc)
+    solution, restarts = downhill(system, xc, solve(system, xc), row["pyscf"])
     row |= {
         "dqc": float(solution.energy),
         "converged": bool(solution.converged),
         "iterations": int(solution.iterations),
         "residual": float(solution.residual),
+        "restarts": restarts,
     }
     if mol.spin:
         again = solve(system, xc, guess=density)
