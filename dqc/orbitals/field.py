@@ -23,7 +23,7 @@ PAIRS = 8  # densities whose potentials are computed at a time
 
 @pytree
 class Multicentre:
-    """The electron repulsion of functions on atomic grids, 1/r only."""
+    """The repulsion 1/r or erf(omega r)/r of functions on atomic grids."""
 
     omega: Float[Array, ""]
     grid: Quadrature
@@ -99,7 +99,7 @@ def on_points(grid: Quadrature, values: Float[Array, "b d c n"], occupations: Fl
         screening=jnp.zeros((n, n)),
         atomic_density=jnp.zeros((n, n)),
         dipole=mu,
-        repulsion=(Multicentre(jnp.zeros(()), grid, chi),),  # type: ignore[arg-type]
+        repulsion=tuple(Multicentre(omega, g, chi) for omega, g in grid.operators()),  # type: ignore
         basis=(),
         grid=Grid((block,), grid.radii),
         coarse=None,

@@ -20,7 +20,8 @@ from dqc.orbitals.quadrature import Quadrature, harmonic_degrees, interpolation,
 def potential(grid: Quadrature, rho: Float[Array, "k a w u"]) -> Float[Array, "k a w u"]:
     """V(r) = int rho(r') / |r - r'| dr' on the points, hartree/e, for each of k densities.
 
-    Exact but for the expansion's end at ``grid.lmax`` and the grids; symmetric only up to these.
+    Under the operator erf(omega r)/r where that is what ``grid.green`` belongs to. Exact but for the
+    expansion's end at ``grid.lmax`` and the grids; symmetric only up to these.
     """
     parts = moments(grid, rho)
     Y = solid_harmonics(grid.lmax, grid.directions)
@@ -43,8 +44,9 @@ def moments(grid: Quadrature, rho: Float[Array, "k a w u"]) -> Float[Array, "k a
     Y = solid_harmonics(grid.lmax, grid.directions)
     scaled = 4.0 * jnp.pi * grid.solid_angle[:, None] * Y
     expansion = jnp.einsum("kawu,uy->kawy", rho * grid.share, scaled)
-    green = grid.green[harmonic_degrees(grid)]
-    return jnp.einsum("yvw,kawy->kavy", green, expansion) * (grid.scale**2)[:, None, None]
+    green = grid.green[..., harmonic_degrees(grid), :, :]
+    solve = "yvw,kawy->kavy" if green.ndim == 3 else "ayvw,kawy->kavy"
+    return jnp.einsum(solve, green, expansion) * (grid.scale**2)[:, None, None]
 
 
 def elsewhere(

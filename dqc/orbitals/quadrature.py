@@ -9,12 +9,13 @@ Takahasi, Mori (1974), doi:10.2977/prims/1195192451; Mitani (2011), doi:10.1007/
 from __future__ import annotations
 
 from functools import lru_cache
-from math import pi
+from math import pi, sqrt
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
+from scipy.special import ive
 
 from dqc.grid import angular_points, becke_share, bragg_radii
 from dqc.orbitals.harmonics import degrees
@@ -23,6 +24,7 @@ from dqc.types import pytree, replace
 FIRST, LAST = -2.3, 3.4  # t of the first and the last radius: 5e-6 and 29, in units of the scale
 STENCIL = 8  # nodes of the local interpolation
 SUBDIVISIONS = 12  # Gauss-Legendre points between two nodes, for the radial integrals
+FREQUENCIES = 48  # Gauss-Legendre points of the Gaussians that make erf(omega r)/r
 
 # radii, directions, and the highest l of the Poisson solver, by level
 LEVELS = (
@@ -41,7 +43,8 @@ class Quadrature:
     """A molecule's grid: ``w`` spheres of ``u`` points around each atom, and the radial Green functions.
 
     ``green`` holds r' integrals of 4 pi / (2 l + 1) r_<^l / r_>^(l + 1) against the interpolation of a
-    function from its values on the radii, in units of the scale.
+    function from its values on the radii, in units of the scale; ``attenuated`` those of erf(omega r)/r, atom
+    by atom, for each of the ``omegas``.
     """
 
     coords: Float[Array, "a x"]  # nuclei, bohr
@@ -53,7 +56,15 @@ class Quadrature:
     solid_angle: Float[Array, " u"]  # weights on the unit sphere, of sum 1
     share: Float[Array, "a w u"]  # Becke's
     weights: Float[Array, "a w u"]  # share included, bohr^3
-    green: Float[Array, "l w w"]
+    green: Float[Array, "l w w"] | Float[Array, "a l w w"]
+    omegas: Float[Array, " o"]  # 1/bohr, ascending
+    attenuated: Float[Array, "o a l w w"]
+
+    def operators(self) -> list[tuple[Float[Array, ""], Quadrature]]:
+        """omega, and the grid whose ``green`` belongs to erf(omega r)/r: first 1/r, with omega = 0."""
+        none = replace(self, omegas=self.omegas[:0], attenuated=self.attenuated[:0])
+        long_range = zip(self.omegas, self.attenuated, strict=True)
+        return [(jnp.zeros(()), none), *((omega, replace(none, green=g)) for omega, g in long_range)]
 
     @property
     def distance(self) -> Float[Array, "a w"]:
@@ -76,29 +87,35 @@ class Quadrature:
 
     @property
     def lmax(self) -> int:
-        return int(self.green.shape[0]) - 1
+        return int(self.green.shape[-3]) - 1
 
 
 def quadrature(
     coords: Float[np.ndarray, "a x"] | Float[Array, "a x"],
     numbers: tuple[int, ...],
     level: int,
+    omegas: tuple[float, ...] = (),
 ) -> Quadrature:
-    """The grid of a molecule at a level of ``LEVELS``."""
+    """The grid of a molecule at a level of ``LEVELS``, with the operators erf(omega r)/r beside 1/r."""
     spheres, points, lmax = LEVELS[level]
+    scale = [1.0 if z <= 2 else 0.7 for z in numbers]
+    attenuated = [[green_functions(spheres, lmax, omega * x) for x in scale] for omega in omegas]
+    shape = (len(omegas), len(numbers), lmax + 1, spheres, spheres)
     nodes = np.linspace(FIRST, LAST, spheres)
     directions, solid_angle = angular_points(points)
     grid = Quadrature(
         coords=jnp.asarray(coords, float),
         charges=jnp.asarray(numbers, float),
         radii=jnp.asarray(bragg_radii(numbers)),
-        scale=jnp.asarray([1.0 if z <= 2 else 0.7 for z in numbers]),
+        scale=jnp.asarray(scale),
         nodes=jnp.asarray(nodes),
         directions=jnp.asarray(directions),
         solid_angle=jnp.asarray(solid_angle),
         share=jnp.zeros((len(numbers), spheres, points)),
         weights=jnp.zeros((len(numbers), spheres, points)),
         green=jnp.asarray(green_functions(spheres, lmax)),
+        omegas=jnp.asarray(omegas, float),
+        attenuated=jnp.asarray(attenuated, float).reshape(shape),
     )
     return placed(grid, grid.coords, jnp.eye(3))
 
@@ -159,26 +176,52 @@ def interpolation(nodes: Float[Array, " w"], t: Float[Array, " u"]) -> Float[Arr
     return rows
 
 
-@lru_cache(maxsize=16)
-def green_functions(spheres: int, lmax: int) -> np.ndarray:
-    """G_l[n, m] = int 4 pi/(2 l + 1) r_<^l / r_>^(l+1) h_m(r') r'^2 dr' with r = r_n and h_m cardinal
-    functions.
+@lru_cache(maxsize=32)
+def green_functions(spheres: int, lmax: int, omega: float = 0.0) -> np.ndarray:
+    """G_l[n, m] = int 4 pi/(2 l + 1) g_l(r, r') h_m(r') r'^2 dr' with r = r_n and h_m cardinal functions.
 
-    Integrated piece by piece between the nodes, so that the kink at r' = r_n does no harm.
+    g_l = r_<^l / r_>^(l+1) for 1/r, and :func:`attenuated_kernel` for erf(omega r)/r. Integrated piece by
+    piece between the nodes, so that the kink at r' = r_n does no harm.
     """
     nodes = np.linspace(FIRST, LAST, spheres)
     step = nodes[1] - nodes[0]
     x, weight = np.polynomial.legendre.leggauss(SUBDIVISIONS)
     fine = (nodes[:-1, None] + 0.5 * step * (x + 1.0)).ravel()
     cardinal = np.asarray(interpolation(jnp.asarray(nodes), jnp.asarray(fine)))
-    log_fine, log_node = fine - np.exp(-fine), nodes - np.exp(-nodes)
+    log_fine, log_node = fine - np.exp(-fine), (nodes - np.exp(-nodes))[:, None]
     measure = np.tile(0.5 * step * weight, spheres - 1) * np.exp(3.0 * log_fine) * (1.0 + np.exp(-fine))
-    larger = np.maximum(log_node[:, None], log_fine)
-    ratio = -np.abs(log_node[:, None] - log_fine)
-    table = [
-        4.0 * pi / (2 * l + 1) * (np.exp(l * ratio - larger) * measure) @ cardinal for l in range(lmax + 1)
-    ]
-    return np.stack(table)
+    if omega:
+        kernel = attenuated_kernel(lmax, np.exp(log_node), np.exp(log_fine), omega)
+    else:
+        larger, ratio = np.maximum(log_node, log_fine), -np.abs(log_node - log_fine)
+        kernel = np.stack([np.exp(l * ratio - larger) for l in range(lmax + 1)])
+    degree = np.arange(lmax + 1)[:, None, None]
+    return (4.0 * pi / (2 * degree + 1) * kernel * measure) @ cardinal
+
+
+def attenuated_kernel(lmax: int, r: np.ndarray, s: np.ndarray, omega: float) -> np.ndarray:
+    """The radial functions of erf(omega |r - s|)/|r - s| = sum_l g_l(r, s) P_l(cos), l = 0..lmax.
+
+    g_l = (2 l + 1) 2/sqrt(pi) int_0^omega exp(-u^2 (r - s)^2) [exp(-x) i_l(x)] du with x = 2 u^2 r s: the
+    Gaussian integral of the operator, and Rayleigh's expansion of a Gaussian in modified spherical Bessel
+    functions (DLMF 10.60.9, with imaginary argument).
+    """
+    node, weight = np.polynomial.legendre.leggauss(FREQUENCIES)
+    total = np.zeros((lmax + 1, *np.broadcast_shapes(r.shape, s.shape)))
+    for u, du in zip(0.5 * omega * (node + 1.0), 0.5 * omega * weight, strict=True):
+        bessel = _scaled_bessel(lmax, 2.0 * u * u * r * s)
+        total += 2.0 / sqrt(pi) * du * np.exp(-((u * (r - s)) ** 2)) * bessel
+    return (2 * np.arange(lmax + 1)[:, None, None] + 1) * total
+
+
+def _scaled_bessel(lmax: int, x: np.ndarray) -> np.ndarray:
+    """exp(-x) i_l(x) for l = 0..lmax and x > 0, by ratios i_l/i_(l-1), downward from the last one."""
+    below, last = ive(lmax - 0.5, x), ive(lmax + 0.5, x)
+    tiny = below < 1e-200
+    ratios = [np.where(tiny, x / (2 * lmax + 1), last / np.where(tiny, 1.0, below))]
+    for l in range(lmax - 1, 0, -1):
+        ratios.append(x / (2 * l + 1 + x * ratios[-1]))
+    return np.cumprod(np.stack([-np.expm1(-2.0 * x) / (2.0 * x), *ratios[::-1]]), axis=0)
 
 
 def harmonic_degrees(grid: Quadrature) -> Int[np.ndarray, " y"]:

@@ -87,7 +87,8 @@ def prepare(
     f = start.occupations
     key, one, two, three = jax.random.split(jax.random.key(seed), 4)
     nuclei = nuclei_of(numbers, jnp.asarray(coords))
-    levels = [quadrature(coords, numbers, level) for level in (grid, grid + FINER - 1, grid + FINER)]
+    omegas = tuple(sorted(w for w in xc.needs.omegas if w))
+    levels = [quadrature(coords, numbers, level, omegas) for level in (grid, grid + FINER - 1, grid + FINER)]
     levels[1:] = [placed(g, g.coords, rotation(k)) for g, k in zip(levels[1:], (two, three), strict=True)]
     problem = Problem(xc, levels[0], quadrature(coords, numbers, 0), (levels[1], levels[2]), optimizer)
     parameters, turned = network.init(one, nuclei), rotation(key)
@@ -112,10 +113,10 @@ def _check(molecule: Molecule, xc: Functional, grid: int) -> None:
             f"grid={grid!r} is not one of {', '.join(map(str, known))}, the levels that "
             "leave finer grids for the final energy."
         )
-    if xc.needs.exchange_density or any(xc.needs.omegas):
+    if xc.needs.exchange_density:
         raise ValueError(
-            "Neural orbitals have plain exact exchange only: neither range-separated functionals nor local "
-            "hybrids; use a semilocal functional, a global hybrid or 'hf'."
+            "Neural orbitals have no exact-exchange energy density, which a local hybrid reads: use a "
+            "semilocal functional, a global or range-separated hybrid, or 'hf'."
         )
     if max(molecule.numbers) > 36:
         raise ValueError(

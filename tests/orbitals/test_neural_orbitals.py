@@ -252,9 +252,9 @@ def test_bad_input(what, options, sentence, unchecked_types) -> None:
         dqc.minimise(what, dqc.functional("pbe"), **options)
 
 
-def test_other_exchange_is_refused() -> None:
-    with pytest.raises(ValueError, match="plain exact exchange only"):
-        dqc.minimise(H2, dqc.functional("lc_wpbe"), orbitals=SMALL)
+def test_local_hybrids_are_refused() -> None:
+    with pytest.raises(ValueError, match="no exact-exchange energy density"):
+        dqc.minimise(H2, dqc.neural("0.25*hf + 0.75*r2scan, r2scan", rung="local_hybrid"), orbitals=SMALL)
 
 
 LIMITS = {("He", "hf"): -2.861679996, ("Be", "pbe"): -14.629945521, ("Li", "hf"): -7.432750921}

@@ -6,11 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy.special import erf, sph_harm_y
+from pyscf import gto, scf
+from scipy.special import erf, eval_legendre, sph_harm_y
 
 from dqc.orbitals import poisson
+from dqc.orbitals.field import on_points
 from dqc.orbitals.harmonics import solid_harmonics
-from dqc.orbitals.quadrature import node_of, placed, quadrature, radius, rotation
+from dqc.orbitals.quadrature import attenuated_kernel, node_of, placed, quadrature, radius, rotation
 
 TWO = np.array([[0.0, 0.0, 0.0], [0.3, -0.4, 2.0]])
 
@@ -85,6 +87,31 @@ def test_two_gaussian_charges(level: int, pointwise: float, energy: float) -> No
     assert float(poisson.hartree(g, rho)) == pytest.approx(exact, abs=energy)
 
 
+def test_the_attenuated_kernel_is_the_projection_of_the_operator() -> None:
+    cosine, weight = np.polynomial.legendre.leggauss(200)
+    r, s, omega = np.array([[1e-4], [0.3], [2.0], [9.0]]), np.array([2e-5, 0.4, 2.1, 25.0]), 0.4
+    R = np.sqrt(r[..., None] ** 2 + s[:, None] ** 2 - 2 * r[..., None] * s[:, None] * cosine)
+    values = weight * erf(omega * R) / R
+    found = attenuated_kernel(5, r, s, omega)
+    for l in range(6):
+        expected = (2 * l + 1) / 2 * (values * eval_legendre(l, cosine)).sum(-1)
+        np.testing.assert_allclose(found[l], expected, rtol=1e-9, atol=1e-13)
+
+
+def test_potentials_under_attenuated_operators() -> None:
+    g = quadrature(TWO, (1, 7), 2, (0.3, 0.5))
+    g = placed(g, g.coords, rotation(jax.random.key(7)))
+    rho, _ = gaussians(g)
+    operators = g.operators()
+    assert [float(omega) for omega, _ in operators] == [0.0, 0.3, 0.5]
+    for omega, h in operators[1:]:
+        found = poisson.potential(h, jnp.stack(rho))
+        for V, center, a in zip(found, TWO, (0.6, 2.3), strict=True):
+            r = np.linalg.norm(g.points - center, axis=-1)
+            k = np.sqrt(a * omega**2 / (a + omega**2))
+            np.testing.assert_allclose(V, erf(k * r) / r, atol=5e-5)
+
+
 def test_the_weighted_potential_is_the_derivative_of_the_energy_and_symmetric() -> None:
     g = grid(TWO, (7, 7), 0)
     (one, two), _ = gaussians(g)
@@ -101,3 +128,18 @@ def test_asymmetry_falls_with_the_grid() -> None:
         g = grid(TWO, (7, 7), level)
         lacking.append(float(poisson.asymmetry(g, sum(gaussians(g)[0]))))
     assert lacking[0] > 10 * lacking[1] > 100 * lacking[2] > 0
+
+
+def test_long_range_exchange_is_libcints() -> None:
+    mole = gto.M(atom="Li 0.1 0 0; H 0.4 -0.3 2.9", unit="bohr", basis="sto-3g", verbose=0)
+    C = scf.RHF(mole).run().mo_coeff[:, :2]
+    g = quadrature(mole.atom_coords(), (3, 1), 3, (0.4,))
+    a, w, u = g.weights.shape
+    values = mole.eval_gto("GTOval_sph_deriv1", np.asarray(g.points).reshape(-1, 3))
+    values = jnp.asarray(values).reshape(4, a * w, u, -1).transpose(1, 0, 2, 3)
+    short, long = on_points(g, values, jnp.full((1, 2), 2.0)).repulsion
+    with mole.with_range_coulomb(0.4):
+        attenuated = scf.hf.get_jk(mole, C @ C.T)[1]
+    for operator, expected in ((short, scf.hf.get_jk(mole, C @ C.T)[1]), (long, attenuated)):
+        K = operator.exchange(jnp.asarray(C)[None], jnp.ones((1, 2)))[0]
+        np.testing.assert_allclose(C.T @ K @ C, C.T @ expected @ C, rtol=0, atol=2e-6)
