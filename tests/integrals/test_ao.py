@@ -80,6 +80,23 @@ def test_gradients_are_derivatives_of_the_values() -> None:
         np.testing.assert_allclose(slope, values[1 + axis], rtol=1e-11, atol=1e-12)
 
 
+def test_derivatives_of_the_gradients_are_pyscfs() -> None:
+    mole = pyscf_mole(HYDROXYL, "cc-pvtz")
+    basis = jax.tree.map(jnp.asarray, shells_of(mole))
+    active = tuple(jnp.arange(len(s.atom), dtype=jnp.int32) for s in basis)
+    index = ao_indices(basis, active, mole.nao)
+    second = mole.eval_gto("GTOval_sph_deriv2", POINTS)[4:][..., index]
+    hessian = second[np.array([[0, 1, 2], [1, 3, 4], [2, 4, 5]])]  # of xx, xy, xz, yy, yz, zz
+    along = np.random.default_rng(6).normal(size=POINTS.shape)
+    move = lambda r: ao_values(basis, jnp.asarray(mole.atom_coords()), active, r)[1:]  # noqa: E731
+    _, change = jax.jvp(move, (jnp.asarray(POINTS),), (jnp.asarray(along),))
+    expected = np.einsum("xydm,dy->xdm", hessian, along)
+    np.testing.assert_allclose(change, expected, rtol=1e-10, atol=1e-10)
+    cotangent = np.random.default_rng(7).normal(size=change.shape)
+    (pulled,) = jax.vjp(move, jnp.asarray(POINTS))[1](jnp.asarray(cotangent))
+    np.testing.assert_allclose(pulled, np.einsum("xdm,xydm->dy", cotangent, hessian), rtol=1e-10, atol=1e-9)
+
+
 def harmonics(l: int, points: jnp.ndarray) -> jnp.ndarray:
     """r^l Y_lm on points (g, x): shape (m, g)."""
     powers = _powers(l, *(points[:, None, axis] for axis in range(3)))
