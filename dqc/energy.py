@@ -111,7 +111,7 @@ def exact_exchange(
         return F, E
     one_spin = occupations / (3 - spins)
     P = density_matrix(orbitals, one_spin)
-    available = dict(zip((0.0, *sorted(w for w in xc.needs.omegas if w)), system.repulsion, strict=False))
+    available = dict(zip(xc.needs.operators, system.repulsion, strict=False))
     for omega, coefficient in xc.exchange().items():
         K = coefficient * available[omega].exchange(orbitals, one_spin)
         F, E = F - K, E - 0.5 * (3 - spins) * jnp.vdot(K, P)

@@ -187,7 +187,7 @@ def check_needs(system: System, xc: Functional) -> None:
         raise ValueError(
             "A local hybrid needs potentials on the grid that the system has not stored" + remedy
         )
-    wanted = sorted(w for w in xc.needs.omegas if w)
+    wanted = list(xc.needs.operators[1:])
     held = [r.omega for r in system.repulsion[1 : len(wanted) + 1]]
     # Inside a transformation the omegas have no values to compare; their number still says something.
     traced = any(isinstance(w, jax.core.Tracer) for w in held)

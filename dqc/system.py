@@ -178,7 +178,7 @@ def memory_bytes() -> int:
 
 
 def _repulsion(mole: Any, auxiliary: Any, needs: Needs) -> tuple[Fitted | Exact, ...]:
-    omegas = (0.0, *sorted(w for w in needs.omegas if w))
+    omegas = needs.operators
     pairs = mole.nao * (mole.nao + 1) // 2
     if auxiliary is None:
         _check_memory(len(omegas) * 8 * pairs**2, "exact four-index integrals", 'two_electron="df"')

@@ -87,7 +87,7 @@ def prepare(
     f = start.occupations
     key, one, two, three = jax.random.split(jax.random.key(seed), 4)
     nuclei = nuclei_of(numbers, jnp.asarray(coords))
-    omegas = tuple(sorted(w for w in xc.needs.omegas if w))
+    omegas = xc.needs.operators[1:]
     levels = [quadrature(coords, numbers, level, omegas) for level in (grid, grid + FINER - 1, grid + FINER)]
     levels[1:] = [placed(g, g.coords, rotation(k)) for g, k in zip(levels[1:], (two, three), strict=True)]
     problem = Problem(xc, levels[0], quadrature(coords, numbers, 0), (levels[1], levels[2]), optimizer)

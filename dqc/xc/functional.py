@@ -23,6 +23,11 @@ class Needs(NamedTuple):
     omegas: tuple[float, ...] = ()
     exchange_density: bool = False
 
+    @property
+    def operators(self) -> tuple[float, ...]:
+        """The omegas of the repulsions that a ``System`` holds for it, in their order: 0 and the others."""
+        return (0.0, *sorted(omega for omega in self.omegas if omega))
+
 
 @runtime_checkable
 class Functional(Protocol):
