@@ -24,7 +24,7 @@ from dqc.derivatives import attach
 from dqc.grid import Block, Grid
 from dqc.integrals.ao import ao_indices, ao_values
 from dqc.system import System
-from dqc.types import pytree
+from dqc.types import pytree, replace
 from dqc.xc.functional import Functional
 
 
@@ -65,7 +65,8 @@ def energies(
         rows = (*spin_rows(ao, local, occupations, xc.needs.rung), mixed(block, ao, local)[0])
         return E + jnp.vdot(block.weights, xc(features(*rows))), None
 
-    for block in blocks_of(xc, system.grid):
+    rows = exchange_on_all(system, xc, orbitals, occupations)
+    for block in blocks_of(xc, system.grid, rows):
         E_xc, _ = jax.lax.scan(chunk, E_xc, block)
     return assemble(system, P, J, E_x, E_xc)
 
@@ -132,19 +133,26 @@ def semilocal(
 
     # Nothing of a chunk is kept for a reverse pass: that would be all AO values of the grid.
     @jax.checkpoint
-    def chunk(carry: tuple, block: Block) -> tuple[tuple, None]:
+    def chunk(carry: tuple, block: Block) -> tuple[tuple, Array | None]:
         F, E = carry
         ao, local, index = chunk_orbitals(system, xc, block, orbitals)
         row, G = mixed(block, ao, local)
         part, energy, v_x = chunk_semilocal(xc, ao, block.weights, local, occupations, row)
         F = F.at[:, index[:, None], index].add(part, mode="drop")
-        if v_x is not None:  # de_x = -sum_pr dP_pr p G_r
+        if G is not None:  # de_x = -sum_pr dP_pr p G_r
+            assert v_x is not None
             F = F.at[:, index].add(_products(ao[0], -0.5 * v_x[:, :, None] * G), mode="drop")
-        return (F, E + energy), None
+        return (F, E + energy), v_x if G is None else None
 
-    for block in blocks_of(xc, grid):
-        (F, E), _ = jax.lax.scan(chunk, (F, E), block)
-    return F + F.transpose(0, 2, 1), E
+    rows, pull = jax.vjp(lambda C: exchange_on_all(system, xc, C, occupations), orbitals)
+    v_x = None
+    for block in blocks_of(xc, grid, rows):
+        (F, E), v_x = jax.lax.scan(chunk, (F, E), block)
+    F = F + F.transpose(0, 2, 1)
+    if rows is not None:
+        of_all: Any = system.repulsion[0]
+        F = F + of_all.of_slope(orbitals, occupations / (3 - spins), pull(v_x)[0])
+    return F, E
 
 
 def exchange_on_points(
@@ -152,10 +160,13 @@ def exchange_on_points(
 ) -> Callable[[Block, Array, Array], tuple[Any, Any]]:
     """A function of a chunk: its exact-exchange energy density and the G of ``Repulsion.mixed``.
 
-    Both are None for functionals that do not read it.
+    Both are None for functionals that do not read it, and G is where the density comes from
+    :func:`exchange_on_all`.
     """
     if not xc.needs.exchange_density:
         return lambda block, ao, local: (None, None)
+    if not system.basis:
+        return lambda block, ao, local: (block.potential, None)
     repulsion, one_spin = system.repulsion[0], occupations / (3 - occupations.shape[0])
     prepared = repulsion.prepared(orbitals)
 
@@ -168,9 +179,23 @@ def exchange_on_points(
     return of_chunk
 
 
-def blocks_of(xc: Functional, grid: Grid | None) -> tuple[Block, ...]:
+def exchange_on_all(
+    system: System, xc: Functional, orbitals: Float[Array, "s n i"], occupations: Float[Array, "s i"]
+) -> Float[Array, "b s c"] | None:
+    """The exact-exchange energy density on all points, of functions that are known by their values alone:
+    there no chunk knows it by itself. Else None."""
+    if not xc.needs.exchange_density or system.basis:
+        return None
+    of_all: Any = system.repulsion[0]  # dqc.orbitals.field.Multicentre
+    return of_all.exchange_density(orbitals, occupations / (3 - occupations.shape[0]))
+
+
+def blocks_of(
+    xc: Functional, grid: Grid | None, exchange: Float[Array, "b s c"] | None = None
+) -> tuple[Block, ...]:
     """The blocks that a functional integrates over: none without a semilocal part."""
-    return () if xc.needs.rung == "none" or grid is None else grid.blocks
+    blocks = () if xc.needs.rung == "none" or grid is None else grid.blocks
+    return blocks if exchange is None else tuple(replace(b, potential=exchange) for b in blocks)
 
 
 def chunk_orbitals(

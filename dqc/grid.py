@@ -37,9 +37,9 @@ class Block:
     weights: Float[Array, "b c"]  # the molecule's weight: quadrature times Becke's share, bohr^3
     shells: tuple[Int[Array, "b h"], ...]  # for each l, the shells that reach the chunk
     ao: Float[Array, "b d c m"] | None  # stored AO values and gradients; None: recomputed on the fly
-    # Coulomb potentials for the exact-exchange energy density (Repulsion.mixed), of fitting functions or of
-    # pairs of AOs; None where no functional needs them
-    potential: Float[Array, "b c P"] | Float[Array, "b c pq"] | None = None
+    # What makes the exact-exchange energy density: Coulomb potentials (Repulsion.mixed) of fitting functions
+    # or of pairs of AOs, or without a basis that density itself; None where no functional needs it
+    potential: Float[Array, "b c P"] | Float[Array, "b c pq"] | Float[Array, "b s c"] | None = None
 
 
 @pytree

@@ -183,7 +183,7 @@ def check_needs(system: System, xc: Functional) -> None:
         raise ValueError(
             f"A {xc.needs.rung} functional needs AO gradients that the system has not stored" + remedy
         )
-    if xc.needs.exchange_density and any(b.potential is None for b in blocks):
+    if xc.needs.exchange_density and system.basis and any(b.potential is None for b in blocks):
         raise ValueError(
             "A local hybrid needs potentials on the grid that the system has not stored" + remedy
         )

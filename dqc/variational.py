@@ -49,7 +49,7 @@ def minimise(
 
     ``field`` are further options of :func:`dqc.scf`: ``occupations``, ``unrestricted``, ``moments``,
     ``guess``. Raises ``ValueError`` for a ``Molecule`` without ``orbitals``, a ``System`` with ``orbitals``,
-    ``grid`` or ``optimizer``, a local hybrid, and elements beyond krypton.
+    ``grid`` or ``optimizer``, and elements beyond krypton.
     """
     if isinstance(what, System):
         if orbitals is not None or grid is not None or optimizer is not None:

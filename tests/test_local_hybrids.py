@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jaxtyping import Array, Float
+from local_hybrids import ALL, bent
 
 import dqc
 from dqc.basis import pyscf_mole
@@ -15,33 +16,6 @@ from dqc.energy import chunk_orbitals, exchange_on_points
 
 CYANIDE = dqc.Molecule(["C", "N"], [[0.0, 0.0, 0.0], [0.3, 0.5, 2.13]], charge=0, spin=1)
 FORMALDEHYDE = dqc.Molecule.from_xyz("examples/formaldehyde.xyz")
-
-
-@dqc.pytree
-class PointwiseExchange:
-    """All of exact exchange, by its energy density on the grid."""
-
-    share: Float[Array, ""]
-
-    @property
-    def needs(self) -> dqc.Needs:
-        return dqc.Needs("lda", (), exchange_density=True)
-
-    def exchange(self) -> dict[float, Float[Array, ""]]:
-        return {}
-
-    def __call__(self, features: dqc.Features) -> Float[Array, " g"]:
-        return self.share * features.exchange_density.sum(0)
-
-
-ALL = PointwiseExchange(jnp.asarray(1.0))
-
-
-def bent(parent: str = "pbe0") -> dqc.Neural:
-    xc = dqc.neural(parent, "local_hybrid", hidden=(6,))
-    leaves, tree = jax.tree.flatten(xc)
-    rng = np.random.default_rng(0)
-    return jax.tree.unflatten(tree, [jnp.asarray(0.3 * rng.normal(size=x.shape)) for x in leaves])
 
 
 @pytest.mark.parametrize(

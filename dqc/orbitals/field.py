@@ -6,6 +6,9 @@ first derivatives; Coulomb and exchange come from the multicentre Poisson solver
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +16,7 @@ from jaxtyping import Array, Float
 
 from dqc.grid import Block, Grid
 from dqc.nuclei import nuclear_repulsion
-from dqc.orbitals.poisson import weighted_potential
+from dqc.orbitals.poisson import potential, weighted_potential
 from dqc.orbitals.quadrature import Quadrature
 from dqc.system import System
 from dqc.types import pytree
@@ -28,6 +31,7 @@ class Multicentre:
     omega: Float[Array, ""]
     grid: Quadrature
     values: Float[Array, "b c n"]  # the functions, sphere by sphere
+    overlap: Float[Array, "n n"]
 
     def coulomb(self, density: Float[Array, "n n"]) -> Float[Array, "n n"]:
         """J_pq = sum_g p q d(E_H)/d(rho_g): the derivative of the discretised Hartree energy."""
@@ -38,23 +42,51 @@ class Multicentre:
     def exchange(
         self, orbitals: Float[Array, "s n i"], weights: Float[Array, "s i"]
     ) -> Float[Array, "s n n"]:
-        """K, compressed: exact wherever one side is an orbital of weight not zero, and no Fock matrix asks
-        for more.
+        """K_pr = sum_j f_j (p j|j r), wherever one side is an occupied orbital."""
+        psi = self._occupied(orbitals, weights)
+        symmetric = partial(weighted_potential, self.grid)
+        rows = jax.vmap(partial(self._potentials, symmetric))(psi, weights)  # w K phi_i
+        return self._on_occupied(orbitals, weights, jnp.einsum("bcn,sibc->sni", self.values, rows))
 
-        K = W M^(-1) W^T with W_pi = sum_j f_j (p j|j i) and M = C^T W. Lin (2016),
-        doi:10.1021/acs.jctc.6b00092.
+    def exchange_density(
+        self, orbitals: Float[Array, "s n i"], weights: Float[Array, "s i"]
+    ) -> Float[Array, "b s c"]:
+        """e(g) = -1/2 sum_ij f_i f_j phi_i phi_j(g) V_ij(g), exact exchange of each spin per volume."""
+        psi = self._occupied(orbitals, weights)
+        rows = jax.vmap(partial(self._potentials, partial(potential, self.grid)))(psi, weights)
+        return -0.5 * jnp.einsum("si,sibc,sibc->bsc", weights, psi, rows)
+
+    def of_slope(
+        self, orbitals: Float[Array, "s n i"], weights: Float[Array, "s i"], slope: Float[Array, "s n i"]
+    ) -> Float[Array, "s n n"]:
+        """The F_s = dE/dP_s that gives a ``slope`` dE/dC_si = 2 f_i F_s C_si, with E of one spin alone."""
+        half = 0.5 * slope / jnp.where(weights == 0, 1.0, weights)[:, None]
+        return self._on_occupied(orbitals, weights, half)
+
+    def _occupied(
+        self, orbitals: Float[Array, "s n i"], weights: Float[Array, "s i"]
+    ) -> Float[Array, "s i b c"]:
+        return jnp.einsum("bcn,sni->sibc", self.values, orbitals) * (weights != 0)[:, :, None, None]
+
+    def _on_occupied(
+        self, orbitals: Float[Array, "s n i"], weights: Float[Array, "s i"], W: Float[Array, "s n i"]
+    ) -> Float[Array, "s n n"]:
+        """The symmetric A with A C_i = W_i for occupied orbitals, and nothing between two functions that are
+        orthogonal to these: no Fock matrix asks for more.
+
+        A = W Q^T + Q W^T - Q (C^T W) Q^T with Q = S C, the part of the compression of Lin (2016),
+        doi:10.1021/acs.jctc.6b00092, that needs no inverse: it serves operators of any sign.
         """
-        occupied = weights != 0
-        psi = jnp.einsum("bcn,sni->sibc", self.values, orbitals) * occupied[:, :, None, None]
-        rows = jax.vmap(self._potentials)(psi, weights)  # w K phi_i
-        W = jnp.einsum("bcn,sibc->sni", self.values, rows) * occupied[:, None]
-        M = jnp.einsum("sni,snj->sij", orbitals, W) * occupied[:, :, None]
-        empty = jnp.where(occupied, 0.0, 1.0)[:, None] * jnp.eye(weights.shape[1])
-        M = 0.5 * (M + M.transpose(0, 2, 1)) + empty
-        return W @ jnp.linalg.solve(M, W.transpose(0, 2, 1))
+        W = W * (weights != 0)[:, None]
+        Q = self.overlap @ (orbitals * (weights != 0)[:, None])
+        M = jnp.einsum("sni,snj->sij", orbitals, W)
+        half = (W - 0.5 * Q @ M) @ Q.transpose(0, 2, 1)
+        return half + half.transpose(0, 2, 1)
 
-    def _potentials(self, psi: Float[Array, "i b c"], weights: Float[Array, " i"]) -> Float[Array, "i b c"]:
-        """sum_j f_j w V_ij phi_j of one spin, with V_ij the potential of phi_i phi_j, pair by pair."""
+    def _potentials(
+        self, solve: Callable[[Array], Array], psi: Float[Array, "i b c"], weights: Float[Array, " i"]
+    ) -> Float[Array, "i b c"]:
+        """sum_j f_j V_ij phi_j of one spin, with V_ij what ``solve`` makes of phi_i phi_j, pair by pair."""
         i, j = np.asarray(np.triu_indices(psi.shape[0]))
         missing = -len(i) % min(PAIRS, len(i))
         # Pairs that fill the last batch count for nothing.
@@ -64,7 +96,7 @@ class Multicentre:
         def add(total: Array, pairs: tuple) -> tuple[Array, None]:
             i, j, count = pairs
             rho = (psi[i] * psi[j]).reshape(-1, *self.grid.weights.shape)
-            V = weighted_potential(self.grid, rho).reshape(-1, *psi.shape[1:]) * count[:, None, None]
+            V = solve(rho).reshape(-1, *psi.shape[1:]) * count[:, None, None]
             total = total.at[i].add(V * psi[j] * weights[j][:, None, None])
             once = (i != j)[:, None, None]
             return total.at[j].add(jnp.where(once, V * psi[i] * weights[i][:, None, None], 0.0)), None
@@ -99,7 +131,7 @@ def on_points(grid: Quadrature, values: Float[Array, "b d c n"], occupations: Fl
         screening=jnp.zeros((n, n)),
         atomic_density=jnp.zeros((n, n)),
         dipole=mu,
-        repulsion=tuple(Multicentre(omega, g, chi) for omega, g in grid.operators()),  # type: ignore
+        repulsion=tuple(Multicentre(omega, g, chi, S) for omega, g in grid.operators()),  # type: ignore
         basis=(),
         grid=Grid((block,), grid.radii),
         coarse=None,

@@ -80,7 +80,7 @@ def prepare(
     ``field`` are options of :func:`dqc.scf`, for that start. Raises ``ValueError`` for what cannot be
     computed so.
     """
-    _check(molecule, xc, grid)
+    _check(molecule, grid)
     numbers, coords = molecule.numbers, molecule.coords
     system = build(molecule, START_BASIS, xc, grid=1, ecp=None)
     start = scf(system, xc, **field)
@@ -106,17 +106,12 @@ def prepare(
     return problem, _recorded(replace(state, began=state.energy))
 
 
-def _check(molecule: Molecule, xc: Functional, grid: int) -> None:
+def _check(molecule: Molecule, grid: int) -> None:
     known = range(1, len(LEVELS) - FINER)
     if grid not in known:
         raise ValueError(
             f"grid={grid!r} is not one of {', '.join(map(str, known))}, the levels that "
             "leave finer grids for the final energy."
-        )
-    if xc.needs.exchange_density:
-        raise ValueError(
-            "Neural orbitals have no exact-exchange energy density, which a local hybrid reads: use a "
-            "semilocal functional, a global or range-separated hybrid, or 'hf'."
         )
     if max(molecule.numbers) > 36:
         raise ValueError(

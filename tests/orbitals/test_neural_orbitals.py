@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from local_hybrids import ALL, bent
 
 import dqc
 from dqc.energy import fock
@@ -21,6 +22,7 @@ SMALL = Neural(shells=(3, 1), hidden=(6,), spread=0.5)
 LIH = ((3, 1), np.array([[0.1, 0.0, 0.0], [0.4, -0.3, 2.9]]))
 H2 = dqc.Molecule.from_string("H 0 0 0; H 0 0 1.4", unit="bohr")
 PBE = dqc.functional("pbe")
+LOCAL_HYBRID = bent("0.25*hf + 0.75*r2scan, r2scan")
 NETWORK = Neural(shells=(2,), hidden=(16, 16), spread=0.3)  # the README's, so that programs are shared
 
 
@@ -83,12 +85,17 @@ def test_gradients_of_functions_are_their_derivatives() -> None:
         np.testing.assert_allclose(values[1 + k], (up - down) / (2 * h), atol=1e-7)
 
 
+CLOSED, OPEN = [[2.0, 2.0]], [[1.0, 1.0], [1.0, 0.0]]
+
+
 @pytest.mark.parametrize(
-    ("xc", "rows"), [("pbe0", [[2.0, 2.0]]), ("tpss", [[1.0, 1.0], [1.0, 0.0]]), ("hf", [[2.0, 2.0]])]
+    ("xc", "rows"),
+    [("pbe0", CLOSED), ("tpss", OPEN), ("hf", CLOSED), (LOCAL_HYBRID, CLOSED), (LOCAL_HYBRID, OPEN)],
+    ids=["PBE0", "TPSS", "HF", "local hybrid, closed", "local hybrid, open"],
 )
-def test_the_gradient_is_the_expectation_value_of_the_fock_operator(xc: str, rows: list) -> None:
+def test_the_gradient_is_the_expectation_value_of_the_fock_operator(xc, rows: list) -> None:
     """dE/dtheta = 2 sum_i f_i <d phi_i/dtheta| F |phi_i>, with orbitals orthonormal for every theta."""
-    xc, f = dqc.functional(xc), jnp.asarray(rows)
+    xc, f = dqc.functional(xc) if isinstance(xc, str) else xc, jnp.asarray(rows)
     nuclei, parameters, g = setting(*LIH)
     C = jax.random.normal(jax.random.key(3), (len(rows), 2 * SMALL.functions, 2), float)
     direction = jax.tree.map(lambda x: jax.random.normal(jax.random.key(4), x.shape, float), parameters)
@@ -111,6 +118,28 @@ def test_the_gradient_is_the_expectation_value_of_the_fock_operator(xc: str, row
     assert float(energy) == pytest.approx(float(terms.total), abs=1e-10)
     assert float(found) == pytest.approx(float(expected), abs=1e-10, rel=1e-10)
     assert abs(float(found)) > 0.1
+
+
+@pytest.mark.parametrize("rows", [CLOSED, OPEN], ids=["closed", "open"])
+def test_exact_exchange_by_its_energy_density_is_exact_exchange(rows: list) -> None:
+    """Energy and Fock matrix; by another path through the Poisson solver."""
+    nuclei, parameters, g = setting(*LIH)
+    f = jnp.asarray(rows)
+    C = jax.random.normal(jax.random.key(3), (len(rows), 2 * SMALL.functions, 2), float)
+    system = on_points(g, orbitals_on(Orbitals(parameters, nuclei, C, f, SMALL), g), f)
+    own = orthonormal(system.overlap, len(rows))
+    (F, E), (expected, theirs) = (fock(system, xc, own, f, system.grid) for xc in (ALL, dqc.functional("hf")))
+    assert float(E.xc) == pytest.approx(float(theirs.exact_exchange), abs=1e-12)
+    occupied = own * (f > 0)[:, None]
+    np.testing.assert_allclose(F @ occupied, expected @ occupied, atol=1e-11)
+
+
+def test_a_local_hybrid_has_no_self_interaction() -> None:
+    """Whatever its networks say, and the basis-set limit of the H atom is -1/2 hartree."""
+    atom, network = dqc.Molecule(["H"], [[0.0, 0.0, 0.0]], spin=1), Neural(shells=(3,), hidden=(6,))
+    sol = dqc.minimise(atom, LOCAL_HYBRID, orbitals=network, grid=1, steps=3)
+    assert float(sol.energy) == pytest.approx(-0.5, abs=1e-6)
+    assert abs(float(sol.energies.xc + sol.energies.coulomb)) < 1e-9 < 0.1 < float(sol.energies.coulomb)
 
 
 def test_energies_of_a_batch_are_those_of_its_molecules() -> None:
@@ -250,11 +279,6 @@ def test_steps_go_on_from_a_state() -> None:
 def test_bad_input(what, options, sentence, unchecked_types) -> None:
     with pytest.raises(ValueError, match=sentence):
         dqc.minimise(what, dqc.functional("pbe"), **options)
-
-
-def test_local_hybrids_are_refused() -> None:
-    with pytest.raises(ValueError, match="no exact-exchange energy density"):
-        dqc.minimise(H2, dqc.neural("0.25*hf + 0.75*r2scan, r2scan", rung="local_hybrid"), orbitals=SMALL)
 
 
 LIMITS = {("He", "hf"): -2.861679996, ("Be", "pbe"): -14.629945521, ("Li", "hf"): -7.432750921}
