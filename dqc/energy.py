@@ -16,6 +16,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float, Int
 
 from dqc.basis import Basis
@@ -26,6 +27,8 @@ from dqc.integrals.ao import ao_indices, ao_values
 from dqc.system import System
 from dqc.types import pytree, replace
 from dqc.xc.functional import Functional
+
+SEEN = "density features"  # what a reverse pass keeps of a chunk
 
 
 @pytree
@@ -59,10 +62,13 @@ def energies(
     E_xc = jnp.zeros((), orbitals.dtype)
     mixed = exchange_on_points(system, xc, orbitals, occupations)
 
-    @jax.checkpoint
+    # Of a chunk, a reverse pass keeps what the functional has seen, which is little: AO values are made again
+    # for derivatives by orbitals and nuclei, and not for those by the functional.
+    @partial(jax.checkpoint, policy=jax.checkpoint_policies.save_only_these_names(SEEN))
     def chunk(E: Array, block: Block) -> tuple[Array, None]:
         ao, local, _ = chunk_orbitals(system, xc, block, orbitals)
         rows = (*spin_rows(ao, local, occupations, xc.needs.rung), mixed(block, ao, local)[0])
+        rows = checkpoint_name(rows, SEEN)
         return E + jnp.vdot(block.weights, xc(features(*rows))), None
 
     rows = exchange_on_all(system, xc, orbitals, occupations)

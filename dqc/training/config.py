@@ -50,6 +50,7 @@ _ANCHOR: _Keys = {"directory": _TEXT, "weight": _NUMBER}
 _STAGE: _Keys = {
     "kind": _TEXT, "epochs": _WHOLE, "learning_rate": _NUMBER, "optimizer": _TEXT, "schedule": _TEXT,
     "clip": _NUMBER, "batch": _WHOLE, "refresh": _WHOLE, "validate": _WHOLE, "loss": _TABLE,
+    "fields": _TEXT,
 }  # fmt: skip
 _SECTIONS: Mapping[str, _Keys] = {
     "functional": _FUNCTIONAL, "data": _DATA, "system": _SYSTEM, "scf": _SCF, "loss": _LOSS,

@@ -31,6 +31,8 @@ from dqc.training.stages import Stage
 from dqc.training.steps import penalties_of, update_of
 from dqc.training.systems import prepare
 from dqc.types import pytree, replace
+from dqc.xc.algebra import Sum
+from dqc.xc.files import functional
 from dqc.xc.functional import Functional
 
 STAGES = (Stage("post-scf", 50), Stage("in-scf", 10))
@@ -81,6 +83,7 @@ def train(
     parts = {name: part for name, part in named.items() if part is not None}
     losses = [stage.loss or loss or Loss() for stage in stages]
     _check(xcs, parts, losses)
+    given = [None if stage.fields is None else functional(stage.fields) for stage in stages]
     options = tuple(sorted((scf or {}).items()))
     log = Log(
         None if directory is None else Path(directory),
@@ -90,7 +93,7 @@ def train(
     wanted = tuple(dict.fromkeys(name for one in losses for name in one.labelled()))
     prepared = prepare(
         {name: molecule for part in parts.values() for name, molecule in part.molecules.items()},
-        members[0],
+        Sum((members[0], *(xc for xc in given if xc is not None))),  # what all of them need
         labels={name: known for part in parts.values() for name, known in part.labels.items()},
         wanted=wanted,
         coarse=bool(wanted) or any(one.own for one in losses),
@@ -99,7 +102,7 @@ def train(
     )
     molecules = Molecules(prepared, len(members), options)
     tables = {name: Table.of(part.reactions, prepared.names) for name, part in parts.items()}
-    trained = Training(xcs, molecules, tables, stages, losses, log, seed).run(restart)
+    trained = Training(xcs, molecules, tables, stages, losses, given, log, seed).run(restart)
     if directory is not None and jax.process_index() == 0:
         systems = {name: value for name, value in build.items() if name != "devices"}
         trained.save(
@@ -140,11 +143,13 @@ class Training:
         tables: Mapping[str, Table],
         stages: Sequence[Stage],
         losses: Sequence[Loss],
+        given: Sequence[Functional | None],
         log: Log,
         seed: int,
     ) -> None:
         self.xcs, self.molecules, self.tables, self.stages = xcs, molecules, tables, stages
         self.losses, self.log, self.seed = losses, log, seed
+        self.given = [None if xc is None else stacked([xc] * molecules.members) for xc in given]
         self.everything = range(len(molecules.places))
         count = len(tables["train"].names)
         self.optimizers = [s.transformation(s.epochs * self.steps(s), count) for s in stages]
@@ -193,7 +198,8 @@ class Training:
         while at.epoch < stage.epochs:
             began = time.monotonic()
             if stage.solves(at.epoch) and at.step == 0:
-                state = replace(state, fields=self.solved(state.xcs, state.fields, self.everything))
+                xcs = self.given[at.stage] or state.xcs
+                state = replace(state, fields=self.solved(xcs, state.fields, self.everything))
             if at.epoch == 0 and at.step == 0:  # what a stage begins with may be its best
                 state, _ = self.validated(state, at)
             batches = self.batches(at)

@@ -22,9 +22,10 @@ class Stage:
     """A number of epochs of one kind.
 
     ``"in-scf"`` solves every field anew in each step, from its last density, and differentiates the
-    converged fields. ``"post-scf"`` keeps the fields of the functional that the stage begins with, and
-    ``"alternating"`` solves them again every ``refresh`` epochs: a step then costs one energy at fixed
-    orbitals, whose first derivative is the same where the orbitals are self-consistent.
+    converged fields. ``"post-scf"`` keeps the fields of the functional that the stage begins with, or those
+    of another, ``fields`` (a name such as ``"b3lyp"`` or ``"hf"``, or a file), and ``"alternating"`` solves
+    them again every ``refresh`` epochs: a step then costs one energy at fixed orbitals, whose first
+    derivative is the same where the orbitals are self-consistent.
 
     ``batch`` is the number of reactions to a step (all by default). ``optimizer`` is ``"gauss-newton"``
     (:mod:`dqc.training.gauss_newton`: all reactions in a step, far fewer steps) or a name of :mod:`optax`,
@@ -43,6 +44,7 @@ class Stage:
     refresh: int = 5
     validate: int = 1
     loss: Loss | None = None
+    fields: str | None = None
 
     def __post_init__(self) -> None:
         for name, choices in (
@@ -59,6 +61,8 @@ class Stage:
                 raise ValueError(f"a stage's {name} is {getattr(self, name)!r}: a positive whole number")
         if self.optimizer == "gauss-newton" and self.batch is not None:
             raise ValueError("a stage's optimizer 'gauss-newton' goes with all reactions in a step: no batch")
+        if self.fields is not None and self.kind != "post-scf":
+            raise ValueError(f"a stage's fields are {self.fields!r}, which goes with its kind 'post-scf'")
         if not self.learning_rate > 0:
             raise ValueError(f"a stage's learning_rate is {self.learning_rate!r}: a positive number")
 

@@ -140,6 +140,7 @@ def test_a_functional_to_go_on_from(folder: Path) -> None:
         (LEAST + "epochs = 0\n", "epochs is 0: a positive whole number"),
         (LEAST + "epochs = true\n", "epochs is True, and a whole number"),
         (LEAST + "kind = 'inscf'\n", "kind is 'inscf'.*nearest: in-scf"),
+        (LEAST + "kind = 'in-scf'\nfields = 'hf'\n", "fields are 'hf', which goes with its kind 'post-scf'"),
         (LEAST + "optimizer = 'adan'\n", "optimizer is 'adan'.*nearest: adam"),
         (LEAST + "learning_rate = 'fast'\n", "learning_rate is 'fast', and a number"),
         (LEAST + "learning_rate = -1.0\n", "a positive number"),

@@ -9,7 +9,9 @@ import pytest
 from toys import bent, bond, flat, hydrogen, small, trained, with_atom
 
 import dqc
+from dqc.constants import HARTREE_IN_KCAL_PER_MOL
 from dqc.data import Labels, Reactions
+from dqc.energy import energies
 from dqc.training import Loss, Stage, programs
 from dqc.training.log import summary
 from dqc.training.systems import prepare
@@ -50,6 +52,21 @@ def test_training_lowers_the_errors() -> None:
     assert losses[-1] < 0.5 * losses[0]
     assert [record["kind"] for record in found.history] == ["post-scf"] * 20 + ["in-scf"] * 4
     assert [record["epoch"] for record in found.history] == [*range(20), *range(4)]
+
+
+@pytest.mark.parametrize("fields", ["hf", "pbe0"])
+def test_fixed_fields_may_be_those_of_another_functional(fields: str) -> None:
+    """The first energy is the functional's on those orbitals; the stage after solves its own again."""
+    xc, data = bent(size=1.0), hydrogen("H2 far")
+    stages = [Stage("post-scf", 1, fields=fields), Stage("in-scf", 1)]
+    found = trained(xc, data, stages, basis="6-31g", grid=0)
+    system = dqc.build(bond(2.0), "6-31g", dqc.functional("pbe0"), grid=0)
+    theirs, own = (dqc.scf(system, f, tolerance=1e-9) for f in (dqc.functional(fields), xc))
+    fixed = energies(system, xc, theirs.mo_coeff[:, :, :1], theirs.occupations).total
+    first = HARTREE_IN_KCAL_PER_MOL * abs(float(fixed) - data.reactions[0].value)
+    assert found.history[0]["error"][0] == pytest.approx(first, abs=1e-5)
+    assert HARTREE_IN_KCAL_PER_MOL * (float(fixed) - float(own.energy)) > 1e-2
+    assert found.history[1]["error"][0] == pytest.approx(found.errors["train"].mae[1], abs=5.0)
 
 
 def test_the_parameters_with_the_smallest_error_of_validation_are_kept() -> None:
