@@ -83,7 +83,7 @@ def train(
     parts = {name: part for name, part in named.items() if part is not None}
     losses = [stage.loss or loss or Loss() for stage in stages]
     _check(xcs, parts, losses)
-    given = [None if stage.fields is None else functional(stage.fields) for stage in stages]
+    others = [functional(stage.fields) for stage in stages if stage.fields is not None]
     options = tuple(sorted((scf or {}).items()))
     log = Log(
         None if directory is None else Path(directory),
@@ -93,7 +93,7 @@ def train(
     wanted = tuple(dict.fromkeys(name for one in losses for name in one.labelled()))
     prepared = prepare(
         {name: molecule for part in parts.values() for name, molecule in part.molecules.items()},
-        Sum((members[0], *(xc for xc in given if xc is not None))),  # what all of them need
+        Sum((members[0], *others)),  # what all of them need
         labels={name: known for part in parts.values() for name, known in part.labels.items()},
         wanted=wanted,
         coarse=bool(wanted) or any(one.own for one in losses),
@@ -102,7 +102,7 @@ def train(
     )
     molecules = Molecules(prepared, len(members), options)
     tables = {name: Table.of(part.reactions, prepared.names) for name, part in parts.items()}
-    trained = Training(xcs, molecules, tables, stages, losses, given, log, seed).run(restart)
+    trained = Training(xcs, molecules, tables, stages, losses, log, seed).run(restart)
     if directory is not None and jax.process_index() == 0:
         systems = {name: value for name, value in build.items() if name != "devices"}
         trained.save(
@@ -143,13 +143,15 @@ class Training:
         tables: Mapping[str, Table],
         stages: Sequence[Stage],
         losses: Sequence[Loss],
-        given: Sequence[Functional | None],
         log: Log,
         seed: int,
     ) -> None:
         self.xcs, self.molecules, self.tables, self.stages = xcs, molecules, tables, stages
         self.losses, self.log, self.seed = losses, log, seed
-        self.given = [None if xc is None else stacked([xc] * molecules.members) for xc in given]
+        self.given = [
+            None if stage.fields is None else stacked([functional(stage.fields)] * molecules.members)
+            for stage in stages
+        ]
         self.everything = range(len(molecules.places))
         count = len(tables["train"].names)
         self.optimizers = [s.transformation(s.epochs * self.steps(s), count) for s in stages]

@@ -30,7 +30,7 @@ def squareplus(x: Float[Array, "*g"]) -> Float[Array, "*g"]:
 
 
 @squareplus.defjvp
-def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+def _(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
     """m'(x) = m(x) / sqrt(x^2 + 4): no division, and one root for value and derivative."""
     m, inverse_root = _squareplus(*primals)
     return m, m * inverse_root * tangents[0]
@@ -51,7 +51,7 @@ def affine(
 
 
 @affine.defjvp
-def _(primals: tuple[Array, Array, Array], tangents: tuple[Array, Array, Array]) -> tuple[Array, Array]:
+def _(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
     kernel, _, y = primals
     d_kernel, d_bias, dy = tangents
     # XLA multiplies by a matrix as it lies in a third of the time that one to be transposed takes, and would

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from jax.test_util import check_grads
 from points import densities
 
 from dqc.types import replace
@@ -18,6 +19,7 @@ from dqc.xc.by_construction import ALWAYS, BY_CONSTRUCTION, HELD, LADDER, possib
 from dqc.xc.features import Features
 from dqc.xc.literature import KERNELS
 from dqc.xc.names import functional
+from dqc.xc.networks import affine, squareplus
 from dqc.xc.neural import bend, neural
 
 R2SCAN0 = "0.25*hf + 0.75*r2scan, r2scan"
@@ -295,3 +297,14 @@ def test_the_documented_table_says_what_is_possible():
         for rung, cell in documented[name].items():
             exact = rung if rung in LADDER[3:] else None
             assert (cell == "built in") == possible(name, "mgga" if exact else rung, exact), (name, rung)
+
+
+@pytest.mark.parametrize("rows", [1, 3])
+def test_layers_and_rectifiers_have_their_derivatives(rows: int) -> None:
+    """Of both modes and both orders: they are written out, for speed."""
+    rng = np.random.default_rng(0)
+    layer = tuple(jnp.asarray(rng.normal(size=shape)) for shape in ((rows, 4), (rows, 1), (4, 5)))
+    np.testing.assert_allclose(affine(*layer), layer[0] @ layer[2] + layer[1], rtol=1e-14)
+    check_grads(jax.jit(lambda *x: squareplus(affine(*x))), layer, order=2, rtol=1e-6)
+    x = jnp.linspace(-30.0, 30.0, 7)
+    np.testing.assert_allclose(squareplus(x), 0.5 * (x + np.sqrt(x * x + 4.0)), rtol=1e-13, atol=1e-15)
