@@ -42,6 +42,9 @@ import jax
 
 # Energies and overlaps need more than 24 bits: the first module that imports JAX turns this on.
 jax.config.update("jax_enable_x64", True)
+# A program that calls the host (libcint, libxc) waits for copies of the arguments. Dispatched asynchronously
+# it would wait in the pool of threads that makes the copies: on one core for ever.
+jax.config.update("jax_cpu_enable_async_dispatch", False)
 
 T = TypeVar("T")
 

@@ -65,8 +65,8 @@ def _(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
 
 
 def _product(a: Float[Array, "k i"], b: Float[Array, "k g"]) -> Float[Array, "i g"]:
-    """a^T b."""
-    return jax.lax.dot_general(a, b, (((0,), (0,)), ((), ())))
+    """a^T b, exact where b is the identity."""
+    return jax.lax.dot_general(a, b, (((0,), (0,)), ((), ())), precision="highest")
 
 
 class Perceptron(nn.Module):
