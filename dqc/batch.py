@@ -109,6 +109,7 @@ def pad(system: System, shape: Shape) -> System:
         raise ValueError(f"The system does not fit into the shape to pad it to, in its {', '.join(wrong)}.")
     # On the host: every pair of shapes would be one more program to compile.
     padded = jax.device_put(_pad_arrays(jax.tree.map(np.asarray, strip_ao(system)), shape))
+    padded = jax.block_until_ready(padded)
     return padded if order is None else store_ao(padded, order)
 
 
@@ -223,7 +224,7 @@ def stack(systems: Sequence[System]) -> System:
                 f"Systems 0 and {k} have different shapes; pad them with "
                 "dqc.pad(system, dqc.common_shape(systems)), or let dqc.bucket group them."
             )
-    return jax.device_put(jax.tree.map(lambda *leaves: np.stack(leaves), *systems))
+    return jax.block_until_ready(jax.device_put(jax.tree.map(lambda *leaves: np.stack(leaves), *systems)))
 
 
 def unstack(batch: Any) -> list[Any]:

@@ -100,4 +100,4 @@ def _rebuilt(tree: Any, name: str, file: Any, path: Path) -> Any:
         raise ValueError(
             f"{path} holds numbers that are not finite, in {name.lstrip('.')}: save the system again"
         )
-    return jax.device_put(array)
+    return jax.block_until_ready(jax.device_put(array))

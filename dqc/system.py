@@ -93,7 +93,7 @@ def build(
     )
     if needs.exchange_density:
         system = _with_potentials(system, mole, auxiliary)
-    system = jax.device_put(system)
+    system = jax.block_until_ready(jax.device_put(system))
     if ao == "stored":
         _check_memory(ao_bytes(system), "AO values on the grid", 'ao="recomputed"')
     if ao == "stored" or (ao == "auto" and ao_bytes(system) < memory_bytes() / 4):

@@ -42,8 +42,9 @@ import jax
 
 # Energies and overlaps need more than 24 bits: the first module that imports JAX turns this on.
 jax.config.update("jax_enable_x64", True)
-# A program that calls the host (libcint, libxc) waits for copies of the arguments. Dispatched asynchronously
-# it would wait in the pool of threads that makes the copies: on one core for ever.
+# A program that calls the host (libcint, libxc) waits for copies of the arguments, made by a pool of threads.
+# If the program runs in that pool itself, this may take for ever on one core. It does not where dispatch is
+# synchronous and what the program reads is ready: hence ``block_until_ready`` where arrays come from NumPy.
 jax.config.update("jax_cpu_enable_async_dispatch", False)
 
 T = TypeVar("T")

@@ -63,11 +63,11 @@ def _in_chunks(xc: Functional, order: int, x: np.ndarray) -> list[np.ndarray]:
         here = slice(start, min(start + CHUNK, points))
         block = np.ones((spins, rows, CHUNK))
         block[..., : here.stop - start] = x[..., here]
-        _evaluate(xc, block, [whole[..., here] for whole in out])
+        _evaluate(xc, jax.block_until_ready(jax.device_put(block)), [whole[..., here] for whole in out])
     return out
 
 
-def _evaluate(xc: Functional, x: np.ndarray, out: list[np.ndarray]) -> None:
+def _evaluate(xc: Functional, x: Array, out: list[np.ndarray]) -> None:
     """One chunk of every order; of equal mixed derivatives one is evaluated.
 
     Directions are taken one after another: XLA on the CPU evaluates a functional anew for each of a
@@ -111,7 +111,8 @@ def energy_with_exchange(xc: Functional, x: np.ndarray, exchange: np.ndarray) ->
     points = x.shape[-1]
     block, row = np.ones((*x.shape[:-1], CHUNK)), np.zeros((len(exchange), CHUNK))
     block[..., :points], row[:, :points] = x, exchange
-    return tuple(np.asarray(part)[..., :points] for part in _with_exchange(xc, block, row))
+    ready = jax.block_until_ready(jax.device_put((block, row)))
+    return tuple(np.asarray(part)[..., :points] for part in _with_exchange(xc, *ready))
 
 
 @jax.jit

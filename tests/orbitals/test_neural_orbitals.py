@@ -90,8 +90,13 @@ CLOSED, OPEN = [[2.0, 2.0]], [[1.0, 1.0], [1.0, 0.0]]
 
 @pytest.mark.parametrize(
     ("xc", "rows"),
-    [("pbe0", CLOSED), ("tpss", OPEN), ("hf", CLOSED), (LOCAL_HYBRID, CLOSED), (LOCAL_HYBRID, OPEN)],
-    ids=["PBE0", "TPSS", "HF", "local hybrid, closed", "local hybrid, open"],
+    [
+        pytest.param("pbe0", CLOSED, id="PBE0"),
+        pytest.param("tpss", OPEN, id="TPSS"),
+        pytest.param("hf", CLOSED, id="HF"),
+        pytest.param(LOCAL_HYBRID, OPEN, id="local hybrid"),
+        pytest.param(LOCAL_HYBRID, CLOSED, id="local hybrid, closed", marks=pytest.mark.slow),
+    ],
 )
 def test_the_gradient_is_the_expectation_value_of_the_fock_operator(xc, rows: list) -> None:
     """dE/dtheta = 2 sum_i f_i <d phi_i/dtheta| F |phi_i>, with orbitals orthonormal for every theta."""
