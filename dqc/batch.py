@@ -20,7 +20,7 @@ from dqc.integrals.coulomb import Fitted
 from dqc.integrals.source import Source
 from dqc.linalg import ghost_level
 from dqc.system import System, store_ao, strip_ao
-from dqc.types import replace
+from dqc.types import on_device, replace
 
 GROWTH = 1.25  # within a bucket, the largest over the smallest number of orbitals, and of grid points
 NOWHERE = 2**30  # an index out of every range
@@ -108,8 +108,7 @@ def pad(system: System, shape: Shape) -> System:
     if wrong:
         raise ValueError(f"The system does not fit into the shape to pad it to, in its {', '.join(wrong)}.")
     # On the host: every pair of shapes would be one more program to compile.
-    padded = jax.device_put(_pad_arrays(jax.tree.map(np.asarray, strip_ao(system)), shape))
-    padded = jax.block_until_ready(padded)
+    padded = on_device(_pad_arrays(jax.tree.map(np.asarray, strip_ao(system)), shape))
     return padded if order is None else store_ao(padded, order)
 
 
@@ -224,7 +223,7 @@ def stack(systems: Sequence[System]) -> System:
                 f"Systems 0 and {k} have different shapes; pad them with "
                 "dqc.pad(system, dqc.common_shape(systems)), or let dqc.bucket group them."
             )
-    return jax.block_until_ready(jax.device_put(jax.tree.map(lambda *leaves: np.stack(leaves), *systems)))
+    return on_device(jax.tree.map(lambda *leaves: np.stack(leaves), *systems))
 
 
 def unstack(batch: Any) -> list[Any]:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import jax
 
 from dqc import tensors
+from dqc.types import on_device
 
 WHAT, VERSION = "checkpoint", "2"
 S = TypeVar("S")
@@ -45,5 +46,5 @@ def read(path: Path, like: S) -> S:
     for array, leaf in zip(held, leaves, strict=True):
         if array.shape != leaf.shape or array.dtype != leaf.dtype:
             raise ValueError(f"{path} does not fit this run: {array.shape} and {leaf.shape}")
-    state: S = jax.tree.unflatten(structure, jax.device_put(held))
+    state: S = jax.tree.unflatten(structure, on_device(held))
     return state

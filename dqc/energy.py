@@ -71,8 +71,8 @@ def energies(
         rows = checkpoint_name(rows, SEEN)
         return E + jnp.vdot(block.weights, xc(features(*rows))), None
 
-    rows = exchange_on_all(system, xc, orbitals, occupations)
-    for block in blocks_of(xc, system.grid, rows):
+    exchange = exchange_on_all(system, xc, orbitals, occupations)
+    for block in blocks_of(xc, system.grid, exchange):
         E_xc, _ = jax.lax.scan(chunk, E_xc, block)
     return assemble(system, P, J, E_x, E_xc)
 
@@ -150,12 +150,12 @@ def semilocal(
             F = F.at[:, index].add(_products(ao[0], -0.5 * v_x[:, :, None] * G), mode="drop")
         return (F, E + energy), v_x if G is None else None
 
-    rows, pull = jax.vjp(lambda C: exchange_on_all(system, xc, C, occupations), orbitals)
+    exchange, pull = jax.vjp(lambda C: exchange_on_all(system, xc, C, occupations), orbitals)
     v_x = None
-    for block in blocks_of(xc, grid, rows):
+    for block in blocks_of(xc, grid, exchange):
         (F, E), v_x = jax.lax.scan(chunk, (F, E), block)
     F = F + F.transpose(0, 2, 1)
-    if rows is not None:
+    if exchange is not None:
         of_all: Any = system.repulsion[0]
         F = F + of_all.of_slope(orbitals, occupations / (3 - spins), pull(v_x)[0])
     return F, E

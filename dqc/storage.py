@@ -11,7 +11,6 @@ import json
 from pathlib import Path
 from typing import Any, Literal
 
-import jax
 import numpy as np
 
 from dqc import tensors
@@ -20,6 +19,7 @@ from dqc.grid import Block, Grid
 from dqc.integrals.coulomb import Exact, Fitted
 from dqc.integrals.source import Source
 from dqc.system import System, ao_bytes, memory_bytes, store_ao, strip_ao
+from dqc.types import on_device
 from dqc.xc import files
 from dqc.xc.functional import Functional
 
@@ -100,4 +100,4 @@ def _rebuilt(tree: Any, name: str, file: Any, path: Path) -> Any:
         raise ValueError(
             f"{path} holds numbers that are not finite, in {name.lstrip('.')}: save the system again"
         )
-    return jax.block_until_ready(jax.device_put(array))
+    return on_device(array)

@@ -18,7 +18,7 @@ from dqc.integrals.ao import ao_values
 from dqc.integrals.coulomb import Exact, Fitted
 from dqc.integrals.source import Source, source_of
 from dqc.molecule import Molecule
-from dqc.types import pytree, replace
+from dqc.types import on_device, pytree, replace
 from dqc.xc.functional import Functional, Needs
 
 CHUNK = 512  # grid points to a chunk
@@ -93,7 +93,7 @@ def build(
     )
     if needs.exchange_density:
         system = _with_potentials(system, mole, auxiliary)
-    system = jax.block_until_ready(jax.device_put(system))
+    system = on_device(system)
     if ao == "stored":
         _check_memory(ao_bytes(system), "AO values on the grid", 'ao="recomputed"')
     if ao == "stored" or (ao == "auto" and ao_bytes(system) < memory_bytes() / 4):

@@ -44,10 +44,15 @@ import jax
 jax.config.update("jax_enable_x64", True)
 # A program that calls the host (libcint, libxc) waits for copies of the arguments, made by a pool of threads.
 # If the program runs in that pool itself, this may take for ever on one core. It does not where dispatch is
-# synchronous and what the program reads is ready: hence ``block_until_ready`` where arrays come from NumPy.
+# synchronous and what the program reads is ready, as :func:`on_device` makes it.
 jax.config.update("jax_cpu_enable_async_dispatch", False)
 
 T = TypeVar("T")
+
+
+def on_device(tree: Any) -> Any:
+    """The same arrays on the default device, where programs may read them at once."""
+    return jax.block_until_ready(jax.device_put(tree))
 
 
 def static(**kwargs: Any) -> Any:

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from dqc.types import on_device
 from dqc.xc.features import Features
 from dqc.xc.functional import Functional
 from dqc.xc.variables import TAU_UNIFORM_SPIN, floor
@@ -63,7 +64,7 @@ def _in_chunks(xc: Functional, order: int, x: np.ndarray) -> list[np.ndarray]:
         here = slice(start, min(start + CHUNK, points))
         block = np.ones((spins, rows, CHUNK))
         block[..., : here.stop - start] = x[..., here]
-        _evaluate(xc, jax.block_until_ready(jax.device_put(block)), [whole[..., here] for whole in out])
+        _evaluate(xc, on_device(block), [whole[..., here] for whole in out])
     return out
 
 
@@ -111,7 +112,7 @@ def energy_with_exchange(xc: Functional, x: np.ndarray, exchange: np.ndarray) ->
     points = x.shape[-1]
     block, row = np.ones((*x.shape[:-1], CHUNK)), np.zeros((len(exchange), CHUNK))
     block[..., :points], row[:, :points] = x, exchange
-    ready = jax.block_until_ready(jax.device_put((block, row)))
+    ready = on_device((block, row))
     return tuple(np.asarray(part)[..., :points] for part in _with_exchange(xc, *ready))
 
 

@@ -24,7 +24,7 @@ from dqc.batch import GROWTH, common_shape, groups, pad, shape_of, stack, work
 from dqc.data.sets import Density, Labels
 from dqc.molecule import Molecule
 from dqc.system import System, ao_bytes, build, memory_bytes, store_ao
-from dqc.types import replace
+from dqc.types import on_device, replace
 from dqc.xc.functional import Functional
 
 LANES = 16  # molecules to a chunk and accelerator
@@ -132,7 +132,7 @@ def arranged(
         for start in range(0, len(group), lanes):
             lane = [min(start + k, len(group) - 1) for k in range(lanes)]
             rows = [{what: label(of[k], what, members[k]) for what in known} for k in lane]  # type: ignore[misc]
-            arrays = jax.device_put(jax.tree.map(lambda *x: np.stack(x), *rows))
+            arrays = on_device(jax.tree.map(lambda *x: np.stack(x), *rows))
             batch = stack([members[k] for k in lane])
             spec = PartitionSpec(AXIS)
             present = {what: np.array([float(row[k]) for k in lane]) for what, row in known.items()}
