@@ -54,6 +54,16 @@ def extrapolate(
     return history, fock + jnp.tensordot(_coefficients(gram, used), differences, axes=1)
 
 
+def shifted(history: DIIS, fock: Float[Array, "s n n"], error: Float[Array, "s k k"]) -> DIIS:
+    """The history with the same added to each of its Fock matrices and to each of its errors."""
+    size = history.gram.shape[0]
+    used = (jnp.arange(size) < history.count)[:, None, None, None]
+    focks = history.focks + jnp.where(used, fock, 0.0)
+    errors = history.errors + jnp.where(used, error, 0.0)
+    rows = errors.reshape(size, -1)
+    return DIIS(focks, errors, rows @ rows.T, history.count)
+
+
 def _coefficients(gram: Float[Array, "t t"], used: Array) -> Float[Array, " t"]:
     """Solve [B 1; 1 0] [c; l] = [0; 1] with B scaled to a unit diagonal.
 

@@ -137,8 +137,8 @@ def semilocal(
     F, E = jnp.zeros((spins, n, n), orbitals.dtype), jnp.zeros((), orbitals.dtype)
     mixed = exchange_on_points(system, xc, orbitals, occupations)
 
-    # Nothing of a chunk is kept for a reverse pass: that would be all AO values of the grid.
-    @jax.checkpoint
+    # As in ``energies``: the rest of a chunk would be all AO values of the grid.
+    @partial(jax.checkpoint, policy=jax.checkpoint_policies.save_only_these_names(SEEN))
     def chunk(carry: tuple, block: Block) -> tuple[tuple, Array | None]:
         F, E = carry
         ao, local, index = chunk_orbitals(system, xc, block, orbitals)
@@ -250,7 +250,7 @@ def chunk_semilocal(
     the derivative by the exact-exchange energy density, where there is one.
     """
     spins = orbitals.shape[0]
-    rows = (*spin_rows(ao, orbitals, occupations, xc.needs.rung), exchange)
+    rows = checkpoint_name((*spin_rows(ao, orbitals, occupations, xc.needs.rung), exchange), SEEN)
     energy, pull = jax.vjp(lambda *rows: xc(features(*rows)), *rows)
     v_rho, v_grad, v_tau, v_x = jax.tree.map(lambda v: v / (3 - spins), pull(weights))
     left = 0.5 * v_rho[:, :, None] * ao[0]

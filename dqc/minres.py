@@ -16,6 +16,7 @@ from jaxtyping import Array, Bool, Float, Int
 INNER_TOLERANCE = 3e-3, 0.1  # of the equations with the rough operator, at least and at most
 INNER_ITERATIONS = 40
 WORTHWHILE = 0.2  # a correction must bring the residual below this share
+CAUTION = 3.0  # by which the two operators may differ more than they were seen to
 
 
 class Outcome(NamedTuple):
@@ -48,6 +49,7 @@ class _Refinement(NamedTuple):
     residual: Array  # b - A x
     size: Array  # its norm
     before: Array  # the norm before the last correction
+    apart: Array  # bound on |(A - R) d| / |d| for the corrections d so far
     rounds: Array
     smallest: Array
     rest: _State  # minimal residuals of A, for this residual
@@ -63,7 +65,9 @@ def refined(
     """The same as :func:`minres`, where a symmetric ``rough`` operator close to A is cheaper to apply.
 
     x <- x + R^(-1) (b - A x) with R rough, while that pays, and the rest by minimal residuals of A.
-    ``iterations`` counts the applications of A.
+    ``iterations`` counts the corrections and steps. Of the last correction d, A d is not computed where what
+    is left is known well enough, |r - A d| <= |r - R d| + |A - R| |d| with |A - R| from the corrections
+    before; ``residual`` is then this bound.
     """
     norm = _size(b)
     safe = jnp.where(norm > 0, norm, 1.0)
@@ -83,21 +87,27 @@ def refined(
         correcting = pays(s)
         accuracy = jnp.clip(0.3 * tolerance * norm / s.size, *INNER_TOLERANCE)  # one more to reach the end
         change = minres(rough, jnp.where(correcting, s.residual, 0.0), accuracy, INNER_ITERATIONS)
-        product = matvec(jnp.where(correcting, change.x, s.rest.v))
+        inner, length = change.residual * s.size, _size(change.x)
+        bound = inner + CAUTION * s.apart * length
+        known = correcting & (s.rounds > 0) & (bound <= tolerance * norm)
+        product = jax.lax.cond(known, jnp.zeros_like, matvec, jnp.where(correcting, change.x, s.rest.v))
         left = s.residual - product
+        size = jnp.where(known, bound, _size(left))
         # A correction that makes things worse is not taken, and is the last one.
-        good = _size(left) < s.size
         x, r, after = (
-            jnp.where(good, u, v)
-            for u, v in ((s.x + change.x, s.x), (left, s.residual), (_size(left), s.size))
+            jnp.where(size < s.size, u, v)
+            for u, v in ((s.x + change.x, s.x), (left, s.residual), (size, s.size))
         )
         smallest = _least(change.smallest, s.smallest)
-        corrected = _Refinement(x, r, after, s.size, s.rounds + 1, smallest, _start(r, max_iterations))
+        apart = jnp.maximum(s.apart, (_size(left) + inner) / length)
+        corrected = _Refinement(x, r, after, s.size, apart, s.rounds + 1, smallest, _start(r, max_iterations))
         advanced = s._replace(rest=_advance(product, s.rest))
         return jax.tree.map(lambda u, v: jnp.where(correcting, u, v), corrected, advanced)
 
     infinite, zero = jnp.asarray(jnp.inf, b.dtype), jnp.zeros((), int)
-    start = _Refinement(jnp.zeros_like(b), b, norm, infinite, zero, infinite, _start(b, max_iterations))
+    start = _Refinement(
+        jnp.zeros_like(b), b, norm, infinite, jnp.zeros_like(norm), zero, infinite, _start(b, max_iterations)
+    )
     end = jax.lax.while_loop(lambda s: pays(s) | _unfinished(s.rest, enough(s), max_iterations), step, start)
     rest = _outcome(end.residual, end.rest, enough(end))
     return Outcome(

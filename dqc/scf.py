@@ -1,4 +1,10 @@
-"""The self-consistent field: one loop, whose step is DIIS and, where that stalls, direct minimisation."""
+"""The self-consistent field: DIIS and, where that stalls, direct minimisation, on two grids.
+
+Most iterations are on a coarse grid, whose Fock matrix is corrected by what it lacked where the grid itself
+was last evaluated, F_coarse(P) + F(P_0) - F_coarse(P_0). That is right to first order, so the grid needs to
+be evaluated a few times only, until its own residual is small: iterated defect correction (Stetter 1978,
+doi:10.1007/BF01432879).
+"""
 
 from __future__ import annotations
 
@@ -25,7 +31,10 @@ from dqc.types import pytree, replace
 from dqc.xc.functional import Functional
 
 DIIS_SIZE = 8
-COARSE_RESIDUAL = 1e-2  # per square root of the electrons: the coarse grid serves down to here
+COARSE_RESIDUAL = 1e-2  # per square root of the electrons: the uncorrected coarse grid serves down to here
+COARSE_SHARE = 1e-3  # the corrected one down to this share of the grid's residual
+COARSE_ITERATIONS = 12  # at most between two on the grid
+WORTHWHILE = 0.3  # of the grid's residual before: what is left where the coarse grid has helped
 STALLED = 10  # iterations without a better residual, after which direct minimisation takes over
 DAMPED_ABOVE = 0.1  # the residual above which damping applies
 
@@ -51,6 +60,14 @@ class Controls:
 
 
 @pytree
+class Correction:
+    """What makes the coarse grid right to first order: E_coarse(P) + tr(matrix P) + constant."""
+
+    matrix: Float[Array, "s n n"]
+    constant: Float[Array, ""]
+
+
+@pytree
 class State:
     """Everything that one iteration hands to the next."""
 
@@ -60,11 +77,14 @@ class State:
     fock: Float[Array, "s n n"]  # of the orbitals evaluated last
     energies: Energies
     residual: Float[Array, ""]
-    best: Float[Array, ""]  # lowest residual so far
+    best: Float[Array, ""]  # lowest residual on the grid so far
     lowest: Float[Array, ""]  # energy so far, of the orbitals from which direct minimisation would start
     stalled: Int[Array, ""]  # iterations since then
     iteration: Int[Array, ""]
-    coarse: Bool[Array, ""]
+    coarse: Bool[Array, ""]  # whether the next iteration is on the coarse grid
+    enough: Float[Array, ""]  # the residual that ends the iterations there
+    waited: Int[Array, ""]  # iterations there since the last on the grid: 0 after one on the grid
+    correction: Correction
     direct: Bool[Array, ""]
     converged: Bool[Array, ""]
     pulay: diis.DIIS
@@ -124,7 +144,8 @@ def iterate(system: System, xc: Functional, **options: Any) -> Iterator[State | 
     X, state = _jitted_start(method, system, *start)
     step = method._replace(guess=None)  # which the step does not read: one program for every guess
     while bool(_unfinished(method, state)):
-        state = _jitted_step(step, system, xc, controls, X, state)
+        on_coarse = bool(_on_coarse(method, state))
+        state = (_jitted_coarse if on_coarse else _jitted_step)(step, system, xc, controls, X, state)
         yield state
     yield _jitted_finish(step, system, xc, controls, X, state, start[0], report)
 
@@ -200,16 +221,21 @@ def check_needs(system: System, xc: Functional) -> None:
 @partial(jax.jit, static_argnums=0)
 def _solve(method, system, xc, controls, occupations, density, moments, report) -> Solution:
     if method.unrolled:
+        system = replace(system, coarse=None)
         X, state = _start(method, jax.lax.stop_gradient(system), occupations, density, moments)
         state = _unrolled(method, system, xc, controls, X, state)
         return _solution(method, controls, X, state, report)
     fixed = jax.lax.stop_gradient((system, xc, occupations, density, moments))
     X, state = _start(method, fixed[0], *fixed[2:])
-    state = jax.lax.while_loop(
-        lambda state: _unfinished(method, state),
-        lambda state: _step(method, *fixed[:2], controls, X, state),
-        state,
-    )
+    arguments = (*fixed[:2], controls, X)
+
+    def to_the_grid(state: State) -> State:
+        if system.coarse is not None:
+            on_coarse = partial(_coarse_step, method, *arguments)
+            state = jax.lax.while_loop(partial(_on_coarse, method), on_coarse, state)
+        return _step(method, *arguments, state)
+
+    state = jax.lax.while_loop(partial(_unfinished, method), to_the_grid, state)
     return _finish(method, system, xc, controls, X, state, occupations, report)
 
 
@@ -226,6 +252,11 @@ def _unrolled(method: Method, system: System, xc, controls: Controls, X, state: 
 
 def _unfinished(method: Method, state: State) -> Bool[Array, ""]:
     return ~state.converged & (state.iteration < method.max_iterations)
+
+
+def _on_coarse(method: Method, state: State) -> Bool[Array, ""]:
+    """Whether the coarse grid is next; the last iteration of all is on the grid."""
+    return state.coarse & (state.iteration < method.max_iterations - 1)
 
 
 def _start(method: Method, system: System, occupations, density, moments) -> tuple[Array, State]:
@@ -247,8 +278,11 @@ def _start(method: Method, system: System, occupations, density, moments) -> tup
         lowest=infinite,
         stalled=jnp.zeros((), int),
         iteration=jnp.zeros((), int),
-        # A density that is given is better than what a coarse grid would make of it.
-        coarse=jnp.asarray(system.coarse is not None and method.guess is not None),
+        coarse=jnp.asarray(system.coarse is not None),
+        # A density that is given is better than what an uncorrected coarse grid would make of it.
+        enough=infinite if method.guess is None else COARSE_RESIDUAL * jnp.sqrt(occupations.sum()),
+        waited=jnp.zeros((), int),
+        correction=Correction(jnp.zeros((spins, n, n)), zero),
         direct=jnp.asarray(False),
         converged=jnp.asarray(False),
         pulay=diis.start(DIIS_SIZE, spins, n, k),
@@ -260,37 +294,42 @@ def _start(method: Method, system: System, occupations, density, moments) -> tup
 _jitted_start = jax.jit(_start, static_argnums=0)
 
 
+def _coarse_step(method: Method, system: System, xc, controls: Controls, X, state: State) -> State:
+    """Evaluate the orbitals on the corrected coarse grid; then propose others, or hand these to the grid."""
+    C, f = _filled(state)
+    F, energies = fock(system, xc, C, f, system.coarse)
+    matrix, constant = state.correction.matrix, state.correction.constant
+    change = jnp.vdot(matrix, density_matrix(C, f)) + constant
+    state, error = _evaluated(system, X, state, F + matrix, replace(energies, xc=energies.xc + change))
+    waited = state.waited + 1
+    end = (state.residual < state.enough) | (waited >= COARSE_ITERATIONS)
+    state = replace(state, waited=waited, coarse=~end)
+    diagonalise = partial(_diagonalise, method, system, controls, X, error)
+    return jax.lax.cond(end, lambda s: s, diagonalise, state)
+
+
+_jitted_coarse = jax.jit(_coarse_step, static_argnums=0)
+
+
 def _step(method: Method, system: System, xc, controls: Controls, X, state: State) -> State:
-    """Evaluate the orbitals; then, unless they are converged, propose the next ones."""
-    slots = state.occupations.shape[1]
-    evaluate = partial(fock, system, xc, state.orbitals[:, :, :slots], state.occupations)
-    if system.coarse is None:
-        F, energies = evaluate(system.grid)
-    else:
-        F, energies = jax.lax.cond(
-            state.coarse, lambda: evaluate(system.coarse), lambda: evaluate(system.grid)
-        )
-    energies = replace(energies, smearing=state.entropy)
-    error = commutator(system, X, F, state.orbitals[:, :, :slots], state.occupations)
-    residual = jnp.linalg.norm(error) / jnp.sqrt(2.0)
-    better = residual < state.best
-    lower = (energies.total < state.lowest) & ~state.direct
-    t = state.iteration
+    """Evaluate the orbitals on the grid; then, unless they are converged, propose the next ones."""
+    before = state
+    F, energies = fock(system, xc, *_filled(state), system.grid)
+    state, error = _evaluated(system, X, state, F, energies)
+    better = state.residual < state.best
+    lower = (state.energies.total < state.lowest) & ~state.direct
     state = replace(
         state,
-        fock=F,
-        energies=energies,
-        residual=residual,
-        best=jnp.minimum(residual, state.best),
-        lowest=jnp.where(lower, energies.total, state.lowest),
+        best=jnp.minimum(state.residual, state.best),
+        lowest=jnp.where(lower, state.energies.total, state.lowest),
         descent=replace(state.descent, orbitals=jnp.where(lower, state.orbitals, state.descent.orbitals)),
-        stalled=jnp.where(better, 0, state.stalled + 1),
-        iteration=t + 1,
-        converged=(residual < controls.tolerance) & ~state.coarse,
-        history=History(
-            state.history.energy.at[t].set(energies.total), state.history.residual.at[t].set(residual)
-        ),
+        stalled=jnp.where(better, 0, state.stalled + 1 + before.waited),
+        converged=state.residual < controls.tolerance,
+        waited=jnp.zeros((), int),
+        coarse=jnp.asarray(False),
     )
+    if system.coarse is not None:
+        state = _corrected(system, controls, X, before, state)
     return jax.lax.cond(
         state.converged, lambda s: s, partial(_propose, method, system, controls, X, error), state
     )
@@ -299,27 +338,61 @@ def _step(method: Method, system: System, xc, controls: Controls, X, state: Stat
 _jitted_step = jax.jit(_step, static_argnums=0)
 
 
+def _corrected(system: System, controls: Controls, X, before: State, state: State) -> State:
+    """The state after an evaluation on the grid, of orbitals that the coarse grid may have seen just before.
+
+    Then the correction takes the difference in, and so do all Fock matrices and errors that DIIS holds.
+    """
+    C, f = _filled(state)
+    seen = before.waited > 0
+    difference = jnp.where(seen, state.fock - before.fock, 0.0)
+    constant = state.energies.total - before.energies.total - jnp.vdot(difference, density_matrix(C, f))
+    old = before.correction
+    return replace(
+        state,
+        correction=Correction(old.matrix + difference, old.constant + jnp.where(seen, constant, 0.0)),
+        pulay=diis.shifted(state.pulay, difference, commutator(system, X, difference, C, f)),
+        coarse=seen
+        & (before.waited < COARSE_ITERATIONS)
+        & (state.residual < WORTHWHILE * before.best)
+        & ~state.converged,
+        enough=jnp.maximum(COARSE_SHARE * state.residual, 0.3 * controls.tolerance),
+    )
+
+
+def _filled(state: State) -> tuple[Float[Array, "s n i"], Float[Array, "s i"]]:
+    """The orbitals that have occupations, and these."""
+    return state.orbitals[:, :, : state.occupations.shape[1]], state.occupations
+
+
+def _evaluated(system: System, X, state: State, F, energies: Energies) -> tuple[State, Float[Array, "s k k"]]:
+    """The state with what its orbitals gave, and their error."""
+    energies = replace(energies, smearing=state.entropy)
+    error = commutator(system, X, F, *_filled(state))
+    residual = jnp.linalg.norm(error) / jnp.sqrt(2.0)
+    t, history = state.iteration, state.history
+    state = replace(
+        state,
+        fock=F,
+        energies=energies,
+        residual=residual,
+        iteration=t + 1,
+        history=History(history.energy.at[t].set(energies.total), history.residual.at[t].set(residual)),
+    )
+    return state, error
+
+
 def _propose(method: Method, system: System, controls: Controls, X, error, state: State) -> State:
     """The next orbitals, by DIIS and diagonalisation or by a step of direct minimisation."""
-    direct = state.direct | ((state.stalled >= (0 if method.direct else STALLED)) & ~state.coarse)
+    direct = state.direct | (state.stalled >= (0 if method.direct else STALLED))
     if method.smeared:
         direct = jnp.asarray(False)
-    electrons = state.occupations.sum()
-    fine = ~state.coarse | (state.residual < COARSE_RESIDUAL * jnp.sqrt(electrons)) | (state.iteration >= 12)
-    switched = state.coarse & fine
     state = jax.lax.switch(
         direct.astype(int) + state.direct,
         (partial(_diagonalise, method, system, controls, X, error), _start_descent, _descend),
         state,
     )
-    restarted = replace(state.pulay, count=jnp.zeros((), int), gram=jnp.zeros_like(state.pulay.gram))
-    pulay = jax.tree.map(lambda a, b: jnp.where(switched, a, b), restarted, state.pulay)
-    return replace(
-        state,
-        coarse=~fine,
-        pulay=pulay,
-        best=jnp.where(switched, jnp.inf, state.best),
-    )
+    return replace(state, coarse=state.coarse & ~direct)
 
 
 def _diagonalise(method: Method, system: System, controls: Controls, X, error, state: State) -> State:

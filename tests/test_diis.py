@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -72,3 +73,16 @@ def test_an_error_of_zero_is_finite() -> None:
     np.testing.assert_allclose(mixed, F, rtol=1e-14)
     _, mixed = diis.extrapolate(history, matrix(9, 9, 9, 9), matrix(0, 1, -1, 0))
     assert np.isfinite(np.asarray(mixed)).all()
+
+
+def test_a_shifted_history_is_that_of_shifted_vectors() -> None:
+    rng = np.random.default_rng(5)
+    focks, errors = rng.normal(size=(2, 6, 1, 2, 2))
+    shift, change = rng.normal(size=(2, 1, 2, 2))
+    plain = moved = diis.start(4, 1, 2, 2)  # fewer places than vectors
+    for F, error in zip(focks, errors, strict=True):
+        plain, _ = diis.extrapolate(plain, jnp.asarray(F), jnp.asarray(error))
+        moved, _ = diis.extrapolate(moved, jnp.asarray(F + shift), jnp.asarray(error + change))
+        shifted = diis.shifted(plain, jnp.asarray(shift), jnp.asarray(change))
+        for a, b in zip(jax.tree.leaves(shifted), jax.tree.leaves(moved), strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-14)

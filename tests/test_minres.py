@@ -1,11 +1,11 @@
-"""MINRES against dense solutions: definite, indefinite, singular, and how it ends."""
+"""MINRES and its refinement against dense solutions: definite, indefinite, singular, and how they end."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dqc.minres import minres
+from dqc.minres import minres, refined
 
 
 def matrix(values, seed=0):
@@ -62,3 +62,46 @@ def test_equations_of_a_batch_end_each_by_itself():
     out = jax.vmap(lambda b: minres(lambda v: A @ v, b, 1e-11, 30))(b)
     np.testing.assert_allclose(out.x, np.linalg.solve(A, b.T).T, atol=1e-9)
     assert out.iterations[1] == 0
+
+
+def refining(values, apart, b, tolerance, max_iterations=60):
+    """Outcome, true residual and number of products, with a rough operator that differs by ``apart``."""
+    A, _ = matrix(values)
+    E, _ = matrix(np.linspace(-1, 1, len(values)), seed=2)
+    products = []
+    A_seen = lambda v: jax.debug.callback(lambda: products.append(1)) or A @ v  # noqa: E731
+    out = refined(A_seen, lambda v: A @ v + apart * (E @ v), b, tolerance, max_iterations)
+    jax.effects_barrier()
+    return out, float(jnp.linalg.norm(b - A @ out.x) / jnp.linalg.norm(b)), len(products)
+
+
+@pytest.mark.parametrize("smallest", [0.5, 1e-2, 1e-4])
+@pytest.mark.parametrize("apart", [1e-4, 3e-3, 0.03, 1.0])
+@pytest.mark.parametrize("tolerance", [1e-4, 1e-6, 1e-10])
+def test_refinement_with_a_rough_operator_keeps_its_word(smallest, apart, tolerance):
+    """Whether the rough operator is any good or not, along a nearly free direction too."""
+    values = np.r_[smallest, np.linspace(0.5, 3, 39)]
+    b = jnp.asarray(np.random.default_rng(1).normal(size=40))
+    out, true, products = refining(values, apart, b, tolerance)
+    assert out.converged
+    assert true <= 1.01 * out.residual + 1e-14
+    assert out.residual <= tolerance
+    assert products <= out.iterations
+
+
+def test_the_last_product_of_a_refinement_is_not_needed_where_the_rest_is_known():
+    b = jnp.asarray(np.random.default_rng(1).normal(size=40))
+    out, true, products = refining(np.linspace(0.5, 3, 40), 2e-3, b, 1e-6)
+    assert products == out.iterations - 1 == 2
+    assert true < 1e-6
+
+
+def test_a_refinement_without_end_says_so():
+    b = jnp.ones(40)
+    values = np.geomspace(1e-6, 1, 40)
+    out, true, _ = refining(values, 0.5, b, 1e-10, 5)
+    assert not out.converged
+    assert true > 1e-10
+    none, _, products = refining(values, 0.5, 0 * b + 0.0, 1e-10, 5)
+    assert none.converged
+    assert (none.residual, products) == (0, 0)

@@ -16,6 +16,8 @@ from dqc.linalg import diagonalize, natural_orbitals, orthogonalizer
 from dqc.scf import _finish, _jitted_step, _prepare, _start, commutator, iterate
 from dqc.types import replace
 
+FORMALDEHYDE = "C 0 0 -0.529; O 0 0 0.676; H 0 0.935 -1.109; H 0 -0.935 -1.109"
+CYANO = "C 0 0 0; N 0 0 1.17"
 WATER = "O 0 0 0.1173; H 0 0.7572 -0.4692; H 0 -0.7572 -0.4692"
 HYDROXYL = "O 0 0 0; H 0 0 0.97"
 TIGHT = 1e-9  # hartree
@@ -260,17 +262,39 @@ def test_a_second_molecule_of_the_same_shape_compiles_nothing() -> None:
     assert len({round(float(sol.energy), 3) for sol in (first, *others)}) == 3
 
 
-def test_the_coarse_grid_leaves_no_trace() -> None:
-    """The coarse grid serves the first iterations only: the result belongs to the fine one."""
-    mol = dqc.Molecule.from_string(HYDROXYL)
-    xc = dqc.functional("lda,vwn")
-    system = dqc.build(mol, "6-31g", xc, grid=3, two_electron="exact")
+@pytest.mark.parametrize(
+    ("atoms", "xc", "guess"),
+    [(FORMALDEHYDE, "lda,vwn", "sap"), (FORMALDEHYDE, "pbe", "density"), (CYANO, "pbe0", "sap")],
+)
+def test_the_coarse_grid_does_most_of_the_work_and_leaves_no_trace(atoms: str, xc: str, guess: str) -> None:
+    system = dqc.build(dqc.Molecule.from_string(atoms), "6-31g", dqc.functional(xc), grid=3)
     assert system.coarse is not None
-    *states, sol = iterate(system, xc, tolerance=1e-6)
-    assert bool(states[0].coarse)
-    assert not bool(states[-1].coarse)
-    alone = dqc.scf(replace(system, coarse=None), xc, tolerance=1e-6)
+    alone = dqc.scf(replace(system, coarse=None), dqc.functional(xc), tolerance=1e-7)
+    start = {} if guess == "sap" else {"guess": 0.98 * alone.density_matrix}
+    *states, sol = iterate(system, dqc.functional(xc), tolerance=1e-7, **start)
+    assert bool(sol.converged)
     np.testing.assert_allclose(sol.energy, alone.energy, atol=TIGHT)
+    on_grid = [k for k, state in enumerate(states) if int(state.waited) == 0]
+    assert on_grid[-1] == len(states) - 1
+    assert len(on_grid) <= 4 < int(alone.iterations)
+    # Once corrected, the coarse grid gives energy and residual of the grid: here on the same orbitals.
+    for k in on_grid[1:]:
+        np.testing.assert_allclose(states[k - 1].energies.total, states[k].energies.total, atol=1e-7)
+        assert abs(states[k - 1].residual - states[k].residual) < 0.02 * states[on_grid[0]].residual
+    first = on_grid[0]
+    assert abs(states[first - 1].energies.total - states[first].energies.total) > 1e-6  # not yet corrected
+
+
+@pytest.mark.parametrize("iterations", [1, 2, 3])
+def test_the_last_iteration_is_on_the_grid(iterations: int) -> None:
+    xc = dqc.functional("pbe")
+    system = dqc.build(dqc.Molecule.from_string(WATER), "sto-3g", xc, grid=2)
+    *states, sol = iterate(system, xc, max_iterations=iterations)
+    assert int(sol.iterations) == len(states) == iterations
+    assert [int(state.waited) for state in states] == [*range(1, iterations), 0]
+    if iterations == 1:
+        alone = dqc.scf(replace(system, coarse=None), xc, max_iterations=1)
+        np.testing.assert_allclose(sol.energy, alone.energy, atol=1e-10)
 
 
 @pytest.mark.parametrize(

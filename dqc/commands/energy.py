@@ -91,7 +91,7 @@ def _printed(steps: Iterator[State | Solution]) -> Solution:
 
 
 def _manner(step: State) -> str:
-    words = [word for word, holds in (("coarse grid", step.coarse), ("direct", step.direct)) if bool(holds)]
+    words = [word for word, holds in (("coarse grid", step.waited), ("direct", step.direct)) if bool(holds)]
     return "  " + ", ".join(words) if words else ""
 
 

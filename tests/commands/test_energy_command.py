@@ -15,8 +15,8 @@ from dqc.scf import iterate
 from dqc.solution import Solution
 
 
-def state(iteration: int, energy: float, **flags: bool) -> Any:
-    flags = {"coarse": False, "direct": False} | flags
+def state(iteration: int, energy: float, **flags: int) -> Any:
+    flags = {"waited": 0, "direct": False} | flags
     return SimpleNamespace(iteration=iteration, energies=SimpleNamespace(total=energy), residual=0.5, **flags)
 
 
@@ -25,7 +25,7 @@ def test_each_iteration_is_printed_before_the_next_begins(capsys: pytest.Capture
     solution = Solution(*[None] * len(Solution.__dataclass_fields__))  # type: ignore[arg-type]
 
     def steps() -> Iterator[Any]:
-        yield state(1, -1.0, coarse=True)
+        yield state(1, -1.0, waited=1)
         assert capsys.readouterr().out.splitlines()[-1].split() == [
             "1",
             "-1.0000000000",
