@@ -96,7 +96,6 @@ def train(
         Sum((members[0], *others)),  # what all of them need
         labels={name: known for part in parts.values() for name, known in part.labels.items()},
         wanted=wanted,
-        coarse=bool(wanted) or any(one.own for one in losses),
         progress=log.over("integrals"),
         **build,
     )

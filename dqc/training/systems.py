@@ -24,7 +24,7 @@ from dqc.batch import GROWTH, common_shape, groups, pad, shape_of, stack, work
 from dqc.data.sets import Density, Labels
 from dqc.molecule import Molecule
 from dqc.system import System, ao_bytes, build, memory_bytes, store_ao
-from dqc.types import on_device, replace
+from dqc.types import on_device
 from dqc.xc.functional import Functional
 
 LANES = 16  # molecules to a chunk and accelerator
@@ -96,7 +96,6 @@ def arranged(
     held: Mapping[str, tuple[str, ...]] | None = None,
     label: Callable[[str, str, System], Any] | None = None,
     *,
-    coarse: bool = False,
     growth: float = GROWTH,
     lanes: int | None = None,
     devices: Sequence[jax.Device] | None = None,
@@ -104,8 +103,7 @@ def arranged(
     """Systems brought to few shapes, and cut into chunks.
 
     ``growth`` bounds the padding as in :func:`dqc.bucket`, ``lanes`` is the number of molecules to a chunk,
-    and ``devices`` share each chunk (all of the default kind if None). ``coarse`` keeps the grids that
-    precondition the response, which energies alone do not need. ``held`` names the labels of each
+    and ``devices`` share each chunk (all of the default kind if None). ``held`` names the labels of each
     molecule, and ``label`` gives their arrays for a padded system.
     """
     mesh = _mesh(devices)
@@ -115,8 +113,6 @@ def arranged(
     if lanes < 1 or lanes % count:
         raise ValueError(f"lanes={lanes} should be a positive multiple of the {count} devices.")
     names, plain = list(systems), list(systems.values())
-    if not coarse:
-        plain = [replace(system, coarse=None) for system in plain]
     together = groups(plain, growth)
     shapes = [common_shape([plain[k] for k in group]) for group in together]
     needed = sum(work(shape_of(system)) for system in plain)
