@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import pi
 from pathlib import Path
 
@@ -45,13 +45,18 @@ NEURAL = (
 
 def median(run: Callable[[], object], repeats: int) -> float:
     """Median wall time in seconds of ``repeats`` runs after one to warm up."""
-    run()
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
+    return medians([run], repeats)[0]
+
+
+def medians(runs: Sequence[Callable[[], object]], repeats: int) -> list[float]:
+    """The same of several that take turns."""
+    times: list[list[float]] = [[] for _ in runs]
+    for _ in range(repeats + 1):
+        for run, own in zip(runs, times, strict=True):
+            start = time.perf_counter()
+            run()
+            own.append(time.perf_counter() - start)
+    return [statistics.median(own[1:]) for own in times]
 
 
 def densities(n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -128,16 +133,16 @@ def networks(points: tuple[np.ndarray, ...], repeats: int) -> None:
             mine, theirs = ours(xc, x, repeats)[0], ours(literature, x, repeats)[0]
             cells = [f"{mine / pbe:.1f}", f"{mine / theirs:.1f}"]
         for molecule in ("water", "ethanol"):
-            mine, theirs = (field(molecule, f, repeats) for f in (xc, literature))
+            mine, theirs = fields(molecule, (xc, literature), 3 * repeats)
             cells.append(f"{mine / theirs:.2f} ({theirs:.3f} s)")
         print(f"| {kind} | {' | '.join(cells)} |", flush=True)
 
 
-def field(molecule: str, xc: Functional, repeats: int) -> float:
-    """Seconds of a self-consistent field in def2-SVP, compilation and integrals left out."""
+def fields(molecule: str, functionals: Sequence[Functional], repeats: int) -> list[float]:
+    """Seconds of self-consistent fields in def2-SVP, compilation and integrals left out."""
     geometry = Molecule.from_xyz(Path(__file__).parent.parent / "examples" / f"{molecule}.xyz")
-    system = build(geometry, "def2-svp", xc)
-    return median(lambda: jax.block_until_ready(scf(system, xc)), repeats)
+    pairs = [(build(geometry, "def2-svp", xc), xc) for xc in functionals]
+    return medians([lambda p=pair: jax.block_until_ready(scf(*p)) for pair in pairs], repeats)
 
 
 def main() -> None:

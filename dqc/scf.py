@@ -78,8 +78,10 @@ class State:
     energies: Energies
     residual: Float[Array, ""]
     best: Float[Array, ""]  # lowest residual on the grid so far
-    lowest: Float[Array, ""]  # energy so far, of the orbitals from which direct minimisation would start
     stalled: Int[Array, ""]  # iterations since then
+    lowest: Float[
+        Array, ""
+    ]  # energy on the grid so far, of orbitals from which direct minimisation would start
     iteration: Int[Array, ""]
     coarse: Bool[Array, ""]  # whether the next iteration is on the coarse grid
     enough: Float[Array, ""]  # the residual that ends the iterations there
@@ -117,6 +119,7 @@ def scf(
     or a density matrix, and ``moments`` the spin on each atom at the start (see
     :func:`dqc.guess.starting_orbitals`). ``tolerance`` bounds the norm of the orbital gradient; the
     energy's error is of its square, that of a derivative of the energy and of the density of itself.
+    ``max_iterations`` counts those on the coarse grid as well; the last is always on the grid.
     ``direct=True`` minimises the energy directly; DIIS finds a start on the coarse grid alone
     (:func:`dqc.minimise`).
     Nothing raises when it does not converge: see ``Solution.converged``. Raises ``ValueError`` where
@@ -137,7 +140,10 @@ def scf(
 
 
 def iterate(system: System, xc: Functional, **options: Any) -> Iterator[State | Solution]:
-    """The same as :func:`scf`, one iteration at a time: yields each ``State``, last the ``Solution``."""
+    """The same as :func:`scf`, one iteration at a time: yields each ``State``, last the ``Solution``.
+
+    An iteration was on the coarse grid where ``State.waited`` is not zero.
+    """
     given = signature(scf).bind(system, xc, **options)
     given.apply_defaults()
     method, system, xc, controls, *start, report = _prepare(*given.arguments.values())
