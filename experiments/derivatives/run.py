@@ -328,6 +328,11 @@ def deviations(row: dict[str, Any], d: dict[str, Any]) -> dict[str, float]:
     return found
 
 
+def exceeds(value: float, most: float) -> bool:
+    """Whether a deviation is larger than the largest so far; nothing exceeds NaN."""
+    return not (value <= most or np.isnan(most))
+
+
 def table(rows: list[dict[str, Any]], full: bool) -> str:
     """Each derivative (if asked for), then the largest deviation of each row, and of each quantity."""
     lines, worst = [], {}
@@ -347,10 +352,10 @@ def table(rows: list[dict[str, Any]], full: bool) -> str:
                 f"{minres:>7} {row['zero_mode']}"
             )
             for k in most:
-                if k in x and not x[k] <= most[k][0]:
+                if k in x and exceeds(x[k], most[k][0]):
                     most[k] = (x[k], name, x["floor"])
-                    if not x[k] <= worst.get((name, k), 0.0):
-                        worst[name, k] = x[k]
+                if k in x and exceeds(x[k], worst.get((name, k), 0.0)):
+                    worst[name, k] = x[k]
         row["most"] = most
     lines = [each, *lines, ""] if full else []
     lines.append(
