@@ -16,7 +16,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float, Int
 
 from dqc.basis import Basis
@@ -27,8 +26,6 @@ from dqc.integrals.ao import ao_indices, ao_values
 from dqc.system import System
 from dqc.types import pytree, replace
 from dqc.xc.functional import Functional
-
-SEEN = "density features"  # what a reverse pass keeps of a chunk
 
 
 @pytree
@@ -62,14 +59,20 @@ def energies(
     E_xc = jnp.zeros((), orbitals.dtype)
     mixed = exchange_on_points(system, xc, orbitals, occupations)
 
-    # Of a chunk, a reverse pass keeps what the functional has seen, which is little: AO values are made again
-    # for derivatives by orbitals and nuclei, and not for those by the functional.
-    @partial(jax.checkpoint, policy=jax.checkpoint_policies.save_only_these_names(SEEN))
-    def chunk(E: Array, block: Block) -> tuple[Array, None]:
+    # Of a chunk, a reverse pass keeps what the functional sees, which is little: AO values are made again for
+    # derivatives by orbitals and nuclei, and not for those by the functional. (A policy that keeps it by its
+    # name would do the same, but loses terms of jax.grad by positions of jax.grad by the functional: jax 0.10.)
+    @jax.checkpoint
+    def seen(block: Block) -> tuple[Any, ...]:
         ao, local, _ = chunk_orbitals(system, xc, block, orbitals)
-        rows = (*spin_rows(ao, local, occupations, xc.needs.rung), mixed(block, ao, local)[0])
-        rows = checkpoint_name(rows, SEEN)
-        return E + jnp.vdot(block.weights, xc(features(*rows))), None
+        return *spin_rows(ao, local, occupations, xc.needs.rung), mixed(block, ao, local)[0]
+
+    @jax.checkpoint
+    def integrated(weights: Array, rows: tuple[Any, ...]) -> Array:
+        return jnp.vdot(weights, xc(features(*rows)))
+
+    def chunk(E: Array, block: Block) -> tuple[Array, None]:
+        return E + integrated(block.weights, seen(block)), None
 
     exchange = exchange_on_all(system, xc, orbitals, occupations)
     for block in blocks_of(xc, system.grid, exchange):
@@ -137,8 +140,8 @@ def semilocal(
     F, E = jnp.zeros((spins, n, n), orbitals.dtype), jnp.zeros((), orbitals.dtype)
     mixed = exchange_on_points(system, xc, orbitals, occupations)
 
-    # As in ``energies``: the rest of a chunk would be all AO values of the grid.
-    @partial(jax.checkpoint, policy=jax.checkpoint_policies.save_only_these_names(SEEN))
+    # Nothing of a chunk is kept for a reverse pass: that would be all AO values of the grid.
+    @jax.checkpoint
     def chunk(carry: tuple, block: Block) -> tuple[tuple, Array | None]:
         F, E = carry
         ao, local, index = chunk_orbitals(system, xc, block, orbitals)
@@ -250,7 +253,7 @@ def chunk_semilocal(
     the derivative by the exact-exchange energy density, where there is one.
     """
     spins = orbitals.shape[0]
-    rows = checkpoint_name((*spin_rows(ao, orbitals, occupations, xc.needs.rung), exchange), SEEN)
+    rows = (*spin_rows(ao, orbitals, occupations, xc.needs.rung), exchange)
     energy, pull = jax.vjp(lambda *rows: xc(features(*rows)), *rows)
     v_rho, v_grad, v_tau, v_x = jax.tree.map(lambda v: v / (3 - spins), pull(weights))
     left = 0.5 * v_rho[:, :, None] * ao[0]

@@ -88,7 +88,7 @@ def together(systems: list[dqc.System]) -> dqc.System:
 def test_a_field_that_failed_is_zero_where_it_is_masked_and_nan_where_not() -> None:
     """Of three molecules the last needs more iterations than there are."""
     systems = [
-        case(atoms)[0] for atoms in ("B 0 0 0; O 0 0 1.2", "C 0 0 0; N 0 0 1.17", "C 0 0 0; N 0 0 1.9")
+        case(atoms)[0] for atoms in ("B 0 0 0; O 0 0 1.2", "C 0 0 0; N 0 0 1.17", "C 0 0 0; N 0 0 2.4")
     ]
     xc = case("C 0 0 0; N 0 0 1.17")[1]
     solve = functools.partial(dqc.scf, max_iterations=17, tolerance=1e-6)
