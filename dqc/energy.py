@@ -60,8 +60,8 @@ def energies(
     mixed = exchange_on_points(system, xc, orbitals, occupations)
 
     # Of a chunk, a reverse pass keeps what the functional sees, which is little: AO values are made again for
-    # derivatives by orbitals and nuclei, and not for those by the functional. (A policy that keeps it by its
-    # name would do the same, but loses terms of jax.grad by positions of jax.grad by the functional: jax 0.10.)
+    # derivatives by orbitals and nuclei, not for those by the functional. (A policy that keeps it by its name
+    # would do the same, but loses terms of jax.grad by positions of jax.grad by the functional: jax 0.10.)
     @jax.checkpoint
     def seen(block: Block) -> tuple[Any, ...]:
         ao, local, _ = chunk_orbitals(system, xc, block, orbitals)
