@@ -402,13 +402,12 @@ def _propose(method: Method, system: System, controls: Controls, X, error, state
 
 
 def _diagonalise(method: Method, system: System, controls: Controls, X, error, state: State) -> State:
-    slots = state.occupations.shape[1]
-    S, one_spin = system.overlap, state.occupations / (3 - state.occupations.shape[0])
+    C, f = _filled(state)
+    S, one_spin = system.overlap, f / (3 - f.shape[0])
     pulay, F = diis.extrapolate(state.pulay, state.fock, error)
     mixed = controls.damping * (state.residual > DAMPED_ABOVE) * (state.iteration > 1)
     F = (1.0 - mixed) * F + mixed * state.pulay.focks[(state.pulay.count - 1) % DIIS_SIZE]
-    C = S @ state.orbitals[:, :, :slots]
-    occupied = density_matrix(C, one_spin)
+    occupied = density_matrix(S @ C, one_spin)
     F = F + controls.level_shift * (S - occupied)
     energies, orbitals = diagonalize(jax.lax.stop_gradient(F) if method.unrolled else F, X)
     occupations, entropy = state.occupations, state.entropy
@@ -464,7 +463,7 @@ def _solution(method: Method, controls: Controls, X, state: State, report: Respo
     return Solution(
         energy=state.energies.total,
         energies=state.energies,
-        density_matrix=density_matrix(state.orbitals[:, :, :slots], state.occupations),
+        density_matrix=density_matrix(*_filled(state)),
         fock=state.fock,
         mo_coeff=mo_coeff,
         mo_energy=mo_energy,

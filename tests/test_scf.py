@@ -285,6 +285,18 @@ def test_the_coarse_grid_does_most_of_the_work_and_leaves_no_trace(atoms: str, x
     assert abs(states[first - 1].energies.total - states[first].energies.total) > 1e-6  # not yet corrected
 
 
+def test_the_coarse_grid_leaves_no_trace_where_diis_fails() -> None:
+    """The hole of OH turns freely: the field is found by direct minimisation."""
+    xc = dqc.functional("lda,vwn")
+    system = dqc.build(dqc.Molecule.from_string(HYDROXYL), "6-31g", xc, grid=3, two_electron="exact")
+    assert system.coarse is not None
+    *states, sol = iterate(system, xc, tolerance=1e-6)
+    assert int(states[0].waited) > 0
+    assert int(states[-1].waited) == 0
+    alone = dqc.scf(replace(system, coarse=None), xc, tolerance=1e-6)
+    np.testing.assert_allclose(sol.energy, alone.energy, atol=TIGHT)
+
+
 @pytest.mark.parametrize("iterations", [1, 2, 3])
 def test_the_last_iteration_is_on_the_grid(iterations: int) -> None:
     xc = dqc.functional("pbe")
