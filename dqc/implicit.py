@@ -33,13 +33,13 @@ def differentiable(
     T = fixed.temperature
     if T is not None or occupations is None:
         occupations = fixed.occupations
-    C, e = _finite(fixed, jax.lax.stop_gradient(system.overlap))
+    C, e, F = _finite(fixed, jax.lax.stop_gradient(system.overlap))
     f = jax.lax.stop_gradient(occupations)
     chart = rotation(C, e, f) if T is None else smearing(C, e, f, T)
     moving = (system, xc, occupations)
-    exact = partial(_self_consistency, False)
-    rough = None if system.coarse is None else partial(_self_consistency, True)
-    y, report = root(exact, rough, chart, _accuracy(fixed), solution.response, *moving)
+    rough = None if system.coarse is None else partial(_field, True)
+    equations = partial(_field, False), rough, chart, F, _accuracy(fixed)
+    y, report = root(*equations, solution.response, system.overlap, *moving)
     energy = attach(fixed.energy, _total, *moving, held=(chart, y))
     names = ("energies", "density_matrix", "fock", "mo_coeff", "mo_energy", "occupations")
     fields = {name: getattr(fixed, name) for name in names}
@@ -53,24 +53,23 @@ def _accuracy(solution: Solution) -> Float[Array, ""]:
     return jnp.where(solution.converged, jnp.clip(solution.residual, 1e-11, 1e-6), 1e-6)
 
 
-def _finite(solution: Solution, S: Float[Array, "n n"]) -> tuple[Array, Array]:
-    """Orbitals and levels at which derivatives are finite, even those that will be multiplied by zero."""
-    C, e = solution.mo_coeff, solution.mo_energy
+def _finite(solution: Solution, S: Float[Array, "n n"]) -> tuple[Array, Array, Array]:
+    """Orbitals, levels and Fock matrix where derivatives are finite, even those to be multiplied by zero."""
+    found = C, e, F = solution.mo_coeff, solution.mo_energy, solution.fock
 
-    def plain() -> tuple[Array, Array]:
+    def plain() -> tuple[Array, Array, Array]:
         levels = jnp.arange(e.shape[1], dtype=e.dtype)
-        return jnp.broadcast_to(orthogonalizer(S), C.shape), jnp.broadcast_to(levels, e.shape)
+        frame = jnp.broadcast_to(orthogonalizer(S), C.shape)
+        return frame, jnp.broadcast_to(levels, e.shape), jnp.zeros_like(F)
 
-    return jax.lax.cond(jnp.isfinite(C).all() & jnp.isfinite(e).all(), lambda: (C, e), plain)
+    return jax.lax.cond(jnp.stack([jnp.isfinite(x).all() for x in found]).all(), lambda: found, plain)
 
 
-def _self_consistency(
-    coarse: bool, chart: Any, y: Array, system: System, xc: Functional, occupations: Float[Array, "s i"]
-) -> Array:
-    """The orbital gradient as a function of the rotation, on the grid or on the coarse one."""
-    grid = system.coarse if coarse else system.grid
-    F, _ = fock(system, xc, chart.moved(y, system.overlap), occupations, grid)
-    return chart.gradient(y, system.overlap, F)
+def _field(
+    coarse: bool, orbitals: Float[Array, "s n i"], system: System, xc: Functional, occupations: Array
+) -> Float[Array, "s n n"]:
+    """The Fock matrix of orbitals, on the grid or on the coarse one."""
+    return fock(system, xc, orbitals, occupations, system.coarse if coarse else system.grid)[0]
 
 
 def _total(chart: Any, y: Array, system: System, xc: Functional, occupations: Array) -> Float[Array, ""]:
@@ -121,9 +120,10 @@ def eigenvectors(
     """
     chart = rotation(orbitals, levels, jax.lax.stop_gradient(occupations))
     round_off = jnp.asarray(100 * jnp.finfo(F.dtype).eps)
-    y, _ = root(_fixed_field, None, chart, round_off, no_response(), F, S)
+    fixed = jax.lax.stop_gradient(F)
+    y, _ = root(_given_field, None, chart, fixed, round_off, no_response(), S, F)
     return chart.frame(y, S)
 
 
-def _fixed_field(chart: Rotation, y: Array, F: Float[Array, "s n n"], S: Float[Array, "n n"]) -> Array:
-    return chart.gradient(y, S, F)
+def _given_field(orbitals: Float[Array, "s n i"], F: Float[Array, "s n n"]) -> Float[Array, "s n n"]:
+    return F

@@ -119,6 +119,8 @@ def orbital_gradient(
     """
     f = jnp.pad(occupations, ((0, 0), (0, orbitals.shape[2] - occupations.shape[1])))
     in_orbitals = orbitals.transpose(0, 2, 1) @ fock @ orbitals
+    # Symmetric to the last bit: L-BFGS would amplify what is not, and the orbitals cease to be orthonormal.
+    in_orbitals = 0.5 * (in_orbitals + in_orbitals.transpose(0, 2, 1))
     difference = f[:, None, :] - f[:, :, None]
     level = jnp.diagonal(in_orbitals, axis1=1, axis2=2)
     gap = jnp.maximum(jnp.abs(level[:, :, None] - level[:, None, :]), SMALLEST_GAP)

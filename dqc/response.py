@@ -200,28 +200,43 @@ def _lowdin(orbitals: Float[Array, "s n i"], S: Float[Array, "n n"]) -> Float[Ar
 
 
 def root(
-    equations: Callable[..., Array],
+    field: Callable[..., Array],
     rough: Callable[..., Array] | None,
     chart: Rotation | Smearing,
+    fock: Float[Array, "s n n"],
     tolerance: Float[Array, ""],
     report: Response,
+    S: Float[Array, "n n"],
     *args: Any,
 ) -> tuple[Array, Response]:
-    """y = 0 and ``report``, with the derivatives of the y that solves ``equations(chart, y, *args) = 0``.
+    """y = 0 and ``report``, with the derivatives of the y that solves r(y; S, F) = 0, F = field(C(y), *args).
 
-    ``rough`` are cheaper equations like them, to precondition the linear ones.
+    ``fock`` is the value of F, and ``rough`` a cheaper field like it, to precondition the linear equations.
     ``tolerance`` is that of the linear equations, relative to their right-hand side. Where these do not
     converge the derivative is NaN, unless it is zero: then nothing is solved.
     """
-    return _root(equations, rough, chart, chart.start(), tolerance, report, args)
+    return _root(field, rough, chart, chart.start(), fock, tolerance, report, (S, *args))
+
+
+def _residual(
+    field: Callable[..., Array], chart: Any, fock: Array, y: Array, S: Array, *args: Any
+) -> Float[Array, "..."]:
+    """r(y), where the value of the field is known."""
+    F = attach(fock, partial(_of_rotated, field), chart, y, S, *args)
+    return chart.gradient(y, S, F)
+
+
+def _of_rotated(field: Callable[..., Array], chart: Any, y: Array, S: Array, *args: Any) -> Array:
+    return field(chart.moved(y, S), *args)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1))
 def _root(
-    equations: Callable[..., Array],
+    field: Callable[..., Array],
     rough: Callable[..., Array] | None,
     chart: Any,
     y: Array,
+    fock: Array,
     tolerance: Array,
     report: Response,
     args: tuple,
@@ -231,21 +246,21 @@ def _root(
 
 @partial(_root.defjvp, symbolic_zeros=True)
 def _root_jvp(
-    equations: Callable[..., Array],
+    field: Callable[..., Array],
     rough: Callable[..., Array] | None,
     primals: tuple,
     tangents: tuple,
 ) -> tuple[Any, Any]:
-    chart, start, tolerance, report, args = primals
-    y, report = _root(equations, rough, chart, start, tolerance, report, args)
+    chart, start, fock, tolerance, report, args = primals
+    y, report = _root(field, rough, chart, start, fock, tolerance, report, args)
     here = chart.solved(y)
-    slope = push_forward(lambda *args: equations(chart, here, *args), args, tangents[4])
+    slope = push_forward(partial(_residual, field, chart, fock, here), args, tangents[5])
 
-    def along(equations: Callable[..., Array], v: Array) -> Array:
-        return jax.jvp(lambda y: equations(chart, y, *args), (here,), (v,))[1]
+    def along(field: Callable[..., Array], v: Array) -> Array:
+        return jax.jvp(lambda y: _residual(field, chart, fock, y, *args), (here,), (v,))[1]
 
     def operator(unknown: tuple[Array, Response]) -> tuple[Array, Response]:
-        return along(equations, unknown[0]), unknown[1]
+        return along(field, unknown[0]), unknown[1]
 
     def solve(matvec: Any, b: tuple[Array, Response]) -> tuple[Array, Response]:
         exact = lambda v: matvec((v, b[1]))[0]  # noqa: E731
@@ -261,7 +276,7 @@ def _root_jvp(
     # The report rides along as unknowns of its own that "solve" to the report: so it passes through
     # either mode of differentiation beside the derivative that it is about. Each right-hand side takes
     # nothing from the other, in a way that makes both depend on whichever tangent there is.
-    carried = jax.tree.map(_instantiated, tangents[3], report, is_leaf=_is_zero)
+    carried = jax.tree.map(_instantiated, tangents[4], report, is_leaf=_is_zero)
     nothing = 0.0 * (carried.iterations + slope.reshape(-1)[0])
     right = nothing.astype(slope.dtype) - slope, jax.tree.map(lambda x: x + nothing, carried)
     answer = jax.lax.custom_linear_solve(operator, right, solve, symmetric=True)

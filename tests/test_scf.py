@@ -81,6 +81,18 @@ def test_fock_and_energies_belong_to_the_density(atoms: str, xc: str) -> None:
     np.testing.assert_allclose(energies.total, sol.energy, atol=1e-10)
 
 
+@pytest.mark.parametrize("direct", [False, True])
+def test_the_last_digits_of_a_state_that_almost_turns(direct: bool) -> None:
+    """The oxygen atom in a field: direct minimisation goes on for long among differences near round-off."""
+    functional = dqc.functional("lda,vwn")
+    system = dqc.build(dqc.Molecule.from_string("O 0 0 0", spin=2), "6-31g", functional, 1, "exact")
+    system = dqc.in_field(system, jnp.array([0.03, 0.01, 0.02]))
+    sol = dqc.scf(system, functional, tolerance=1e-10, max_iterations=200, direct=direct)
+    assert bool(sol.converged)
+    unit = np.einsum("spk,pq,sqj->skj", sol.mo_coeff, system.overlap, sol.mo_coeff)
+    np.testing.assert_allclose(unit, np.broadcast_to(np.eye(unit.shape[1]), unit.shape), atol=1e-13)
+
+
 def test_history_ends_in_nan_and_with_the_result() -> None:
     sol = solved()
     n = int(sol.iterations)
