@@ -1,5 +1,7 @@
 """MINRES and its refinement against dense solutions: definite, indefinite, singular, and how they end."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -64,13 +66,22 @@ def test_equations_of_a_batch_end_each_by_itself():
     assert out.iterations[1] == 0
 
 
+products = []
+
+
+@functools.partial(jax.jit, static_argnames="max_iterations")
+def counted(A, rough, b, tolerance, max_iterations):
+    """``refined``, which adds to ``products`` what it takes of those with A."""
+    seen = lambda v: jax.debug.callback(lambda: products.append(1)) or A @ v  # noqa: E731
+    return refined(seen, lambda v: rough @ v, b, tolerance, max_iterations)
+
+
 def refining(values, apart, b, tolerance, max_iterations=60):
     """Outcome, true residual and number of products, with a rough operator that differs by ``apart``."""
     A, _ = matrix(values)
     E, _ = matrix(np.linspace(-1, 1, len(values)), seed=2)
-    products = []
-    A_seen = lambda v: jax.debug.callback(lambda: products.append(1)) or A @ v  # noqa: E731
-    out = refined(A_seen, lambda v: A @ v + apart * (E @ v), b, tolerance, max_iterations)
+    products.clear()
+    out = counted(A, A + apart * E, b, tolerance, max_iterations)
     jax.effects_barrier()
     return out, float(jnp.linalg.norm(b - A @ out.x) / jnp.linalg.norm(b)), len(products)
 
