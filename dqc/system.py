@@ -101,6 +101,33 @@ def build(
     return system
 
 
+def check_needs(system: System, xc: Functional) -> None:
+    """Raise ``ValueError`` where a system lacks an array that a functional needs."""
+    remedy = "; build the system with xc= this functional."
+    if xc.needs.exchange_density and xc.needs.rung == "none":
+        raise ValueError("A functional of the exact-exchange energy density needs a grid: its rung is 'lda'.")
+    if xc.needs.rung != "none" and system.grid is None:
+        raise ValueError("The functional has a semilocal part and the system has no grid" + remedy)
+    blocks = system.grid.blocks if system.grid else ()
+    stored = [b.ao.shape[1] for b in blocks if b.ao is not None]
+    if xc.needs.rung in ("gga", "mgga") and 1 in stored:
+        raise ValueError(
+            f"A {xc.needs.rung} functional needs AO gradients that the system has not stored" + remedy
+        )
+    if xc.needs.exchange_density and system.basis and any(b.potential is None for b in blocks):
+        raise ValueError(
+            "A local hybrid needs potentials on the grid that the system has not stored" + remedy
+        )
+    wanted = list(xc.needs.operators[1:])
+    held = [r.omega for r in system.repulsion[1 : len(wanted) + 1]]
+    # Inside a transformation the omegas have no values to compare; their number still says something.
+    traced = any(isinstance(w, jax.core.Tracer) for w in held)
+    if len(held) < len(wanted) or not (traced or [float(w) for w in held] == wanted):
+        raise ValueError(
+            "The functional's range-separated exchange needs integrals the system lacks" + remedy
+        )
+
+
 def _with_potentials(system: System, mole: Any, auxiliary: Any) -> System:
     """The system with the Coulomb potentials on its grids that the exact-exchange energy density needs."""
     width = mole.nao * (mole.nao + 1) // 2 if auxiliary is None else auxiliary.nao

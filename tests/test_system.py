@@ -8,7 +8,7 @@ from pyscf import gto
 import dqc
 import dqc.system
 from dqc.basis import auxiliary_mole, pyscf_mole, shells_of
-from dqc.scf import check_needs
+from dqc.system import check_needs
 
 WATER = dqc.Molecule.from_string("O 0 0 0.1173; H 0 0.7572 -0.4692; H 0 -0.7572 -0.4692")
 IODIDE = dqc.Molecule.from_string("H 0 0 0; I 0 0 1.609")
