@@ -38,8 +38,9 @@ def differentiable(
     chart = rotation(C, e, f) if T is None else smearing(C, e, f, T)
     moving = (system, xc, occupations)
     rough = None if system.coarse is None else partial(_field, True)
-    equations = partial(_field, False), rough, chart, F, _accuracy(fixed)
-    y, report = root(*equations, solution.response, system.overlap, *moving)
+    y, report = root(
+        partial(_field, False), rough, chart, F, _accuracy(fixed), solution.response, system.overlap, *moving
+    )
     energy = attach(fixed.energy, _total, *moving, held=(chart, y))
     names = ("energies", "density_matrix", "fock", "mo_coeff", "mo_energy", "occupations")
     fields = {name: getattr(fixed, name) for name in names}
@@ -120,8 +121,7 @@ def eigenvectors(
     """
     chart = rotation(orbitals, levels, jax.lax.stop_gradient(occupations))
     round_off = jnp.asarray(100 * jnp.finfo(F.dtype).eps)
-    fixed = jax.lax.stop_gradient(F)
-    y, _ = root(_given_field, None, chart, fixed, round_off, no_response(), S, F)
+    y, _ = root(_given_field, None, chart, F, round_off, no_response(), S, F)
     return chart.frame(y, S)
 
 

@@ -211,7 +211,8 @@ def root(
 ) -> tuple[Array, Response]:
     """y = 0 and ``report``, with the derivatives of the y that solves r(y; S, F) = 0, F = field(C(y), *args).
 
-    ``fock`` is the value of F, and ``rough`` a cheaper field like it, to precondition the linear equations.
+    ``fock`` is the value of F, whose own derivatives are dropped, and ``rough`` a cheaper field like it, to
+    precondition the linear equations.
     ``tolerance`` is that of the linear equations, relative to their right-hand side. Where these do not
     converge the derivative is NaN, unless it is zero: then nothing is solved.
     """
