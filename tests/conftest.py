@@ -13,6 +13,10 @@ if os.environ.get("PYTEST_XDIST_WORKER"):
     for variable in ("NPROC", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ.setdefault(variable, "1")
 
+# Most of what small tests wait for is LLVM: programs are compiled for quick compilation, in children as well.
+# `XLA_FLAGS= pytest` compiles them as everywhere else.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false")
+
 import jaxtyping
 
 # From here on, a signature of dqc that states a shape or a type is a check: beartype reads it.
