@@ -74,11 +74,15 @@ def _displacements(
     """x, y and z of each point from each center: r - R, as the product of (1, -R) and (r, 1).
 
     A product is evaluated once, and stands in memory as one wants it. XLA would fuse a difference into
-    each exponential that needs it, and read the points with strides there: four times the time.
+    each exponential that needs it, and read the points with strides there: four times the time. The
+    product of a single row it would fuse likewise, in a reverse pass with all that made its cotangent: so a
+    row is put below.
     """
+    rows = len(centers)
+    centers = jnp.pad(centers, ((0, rows == 1), (0, 0)))
     with jax.default_matmul_precision("highest"):
         return tuple(
-            jnp.stack([jnp.ones_like(R), -R], 1) @ jnp.stack([r, jnp.ones_like(r)])
+            (jnp.stack([jnp.ones_like(R), -R], 1) @ jnp.stack([r, jnp.ones_like(r)]))[:rows]
             for R, r in zip(centers.T, points.T, strict=True)
         )
 
