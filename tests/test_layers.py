@@ -33,6 +33,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     (
         "solution",
         "diis",
+        "iterations",
         "scf",
         "stability",
         "response",

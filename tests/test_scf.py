@@ -11,9 +11,10 @@ import pytest
 from pyscf import scf
 
 import dqc
+from dqc import iterations
 from dqc.basis import pyscf_mole
 from dqc.linalg import diagonalize, natural_orbitals, orthogonalizer
-from dqc.scf import _finish, _jitted_step, _prepare, _start, commutator, iterate
+from dqc.scf import _finish, _jitted_step, _prepare, iterate
 from dqc.types import replace
 
 FORMALDEHYDE = "C 0 0 -0.529; O 0 0 0.676; H 0 0.935 -1.109; H 0 -0.935 -1.109"
@@ -231,7 +232,7 @@ def test_direct_minimisation_agrees_with_diis(atoms: str) -> None:
     method, system, xc, controls, *start, report = _prepare(
         *case(atoms), None, None, "sap", None, 0.0, 0.0, None, 150, 1e-6, "implicit", None, False
     )
-    X, state = _start(method, system, *start)
+    X, state = iterations.start(method, system, *start)
     state = replace(state, direct=jnp.asarray(True))
     accepted = []
     while not bool(state.converged) and int(state.iteration) < 150:
@@ -251,9 +252,11 @@ def test_the_commutator_vanishes_for_any_function_of_the_fock_matrix() -> None:
     system, _ = case()
     X, F = orthogonalizer(system.overlap), solved().fock
     C = diagonalize(F, X)[1][:, :, 3:6]
-    error = commutator(system, X, F, C, jnp.array([[2.0, 0.3, -1.0]]))
+    error = iterations.commutator(system, X, F, C, jnp.array([[2.0, 0.3, -1.0]]))
     assert np.abs(error).max() < 1e-10
-    error = commutator(system, X, F, C[:, ::-1] * jnp.linspace(0.5, 1.0, 13)[:, None], jnp.ones((1, 3)))
+    error = iterations.commutator(
+        system, X, F, C[:, ::-1] * jnp.linspace(0.5, 1.0, 13)[:, None], jnp.ones((1, 3))
+    )
     assert np.abs(error).max() > 1e-3
 
 

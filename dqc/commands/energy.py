@@ -18,12 +18,13 @@ from dqc.cli import STATUS_FAILED
 from dqc.commands.clock import Timings
 from dqc.commands.options import build_options, check_writable, scf_options, title, write_text
 from dqc.constants import DIPOLE_IN_DEBYE, HARTREE_IN_EV
+from dqc.iterations import State
 from dqc.molecule import Molecule
 from dqc.properties.dipole import dipole
 from dqc.properties.forces import forces
 from dqc.properties.frontier import frontier
 from dqc.properties.spin_square import spin_square
-from dqc.scf import State, iterate
+from dqc.scf import iterate
 from dqc.solution import Solution
 from dqc.storage import save
 from dqc.system import System, build
