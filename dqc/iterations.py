@@ -149,6 +149,12 @@ def coarse_step(method: Method, system: System, xc, controls: Controls, X, state
 
 def step(method: Method, system: System, xc, controls: Controls, X, state: State) -> State:
     """Evaluate the orbitals on the grid; then, unless they are converged, propose the next ones."""
+    state, error = evaluate(system, xc, controls, X, state)
+    return propose(method, system, controls, X, error, state)
+
+
+def evaluate(system: System, xc, controls: Controls, X, state: State) -> tuple[State, Float[Array, "s k k"]]:
+    """The state with what its orbitals give on the grid, and their error."""
     before = state
     F, energies = fock(system, xc, *filled(state), system.grid)
     state, error = _evaluated(system, X, state, F, energies)
@@ -166,6 +172,11 @@ def step(method: Method, system: System, xc, controls: Controls, X, state: State
     )
     if system.coarse is not None:
         state = _corrected(system, controls, X, before, state)
+    return state, error
+
+
+def propose(method: Method, system: System, controls: Controls, X, error, state: State) -> State:
+    """The next orbitals, unless these are converged."""
     return jax.lax.cond(
         state.converged, lambda s: s, partial(_propose, method, system, controls, X, error), state
     )

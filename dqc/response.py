@@ -261,7 +261,9 @@ def _root_jvp(
         return jax.jvp(lambda y: _residual(field, chart, fock, y, *args), (here,), (v,))[1]
 
     def operator(unknown: tuple[Array, Response]) -> tuple[Array, Response]:
-        return along(field, unknown[0]), unknown[1]
+        product = along(field, unknown[0])
+        nothing = jnp.where(False, product.reshape(-1)[0], 0.0)
+        return product, jax.tree.map(lambda x: x + nothing, unknown[1])
 
     def solve(matvec: Any, b: tuple[Array, Response]) -> tuple[Array, Response]:
         exact = lambda v: matvec((v, b[1]))[0]  # noqa: E731
@@ -276,7 +278,8 @@ def _root_jvp(
 
     # The report rides along as unknowns of its own that "solve" to the report: so it passes through
     # either mode of differentiation beside the derivative that it is about. Each right-hand side takes
-    # nothing from the other, in a way that makes both depend on whichever tangent there is.
+    # nothing from the other, and the operator nothing for the report from the derivative, in a way that
+    # makes all depend on whichever tangent there is.
     carried = jax.tree.map(_instantiated, tangents[4], report, is_leaf=_is_zero)
     nothing = 0.0 * (carried.iterations + slope.reshape(-1)[0])
     right = nothing.astype(slope.dtype) - slope, jax.tree.map(lambda x: x + nothing, carried)

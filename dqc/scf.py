@@ -59,8 +59,8 @@ def scf(
     (:mod:`dqc.response`); under smearing, second derivatives exist for the energy alone. Its gradient
     with respect to ``response`` is a report on the linear equations that a reverse pass solved.
     ``adjoint="unrolled"`` differentiates the iterations themselves instead, all ``max_iterations`` of
-    them, each evaluated again in a reverse pass. Their derivative lags behind them: it wants a tolerance
-    near 1e-11, and in a direction that lowers the symmetry it may still be wrong when they end.
+    them, each evaluated again in a reverse pass. Their derivative lags behind them: in a direction that
+    lowers the symmetry it may still be wrong when they end.
     """
     arguments = _prepare(
         system, xc, occupations, smearing, guess, unrestricted, level_shift, damping, moments,
@@ -149,12 +149,24 @@ def _solve(method, system, xc, controls, occupations, density, moments, report) 
 
 
 def _unrolled(method: Method, system: System, xc, controls: Controls, X, state: State) -> State:
-    """The same iterations as a scan, of which a reverse pass keeps the states alone."""
+    """The same iterations as a scan, of which a reverse pass keeps the states and evaluates energies again.
 
-    @jax.checkpoint
+    It does not diagonalise again: what round-off decides, signs and turns between degenerate orbitals, has
+    to be that of the orbitals whose cotangents come back.
+    """
+
     def step(state: State, _: None) -> tuple[State, None]:
-        go_on = partial(iterations.step, method, system, xc, controls, X)
-        return jax.lax.cond(iterations.unfinished(method, state), go_on, lambda s: s, state), None
+        wanted = iterations.unfinished(method, state)
+
+        @jax.checkpoint
+        def evaluated(state: State) -> tuple[State, Array]:
+            evaluate = partial(iterations.evaluate, system, xc, controls, X)
+            nothing = jnp.zeros((state.fock.shape[0], *X.shape[1:], X.shape[1]))
+            return jax.lax.cond(wanted, evaluate, lambda s: (s, nothing), state)
+
+        state, error = evaluated(state)
+        propose = partial(iterations.propose, method, system, controls, X, error)
+        return jax.lax.cond(wanted, propose, lambda s: s, state), None
 
     return jax.lax.scan(step, state, length=method.max_iterations)[0]
 

@@ -21,6 +21,7 @@ CASES = {  # a functional, its constant that moves, a field and options
     "OH": ("lda,pw", "a", (0.03, 0.01, 0.0), {}),
     "OH r2scan": ("r2scan", "mgga_x_r2scan.c1", (0.03, 0.01, 0.0), {}),
     "N2": ("pbe", "mu", (0.0, 0.0, 0.05), {}),
+    "N2 lda": ("lda,pw", "a", (0.0, 0.0, 0.05), {}),
     "N2 smeared": ("pbe", "mu", (0.0, 0.0, 0.0), {"smearing": 0.05}),
 }
 STEP = 0.01
@@ -100,24 +101,37 @@ def test_forward_is_reverse_is_a_difference(case: str) -> None:
     np.testing.assert_array_less(np.abs(forward - near), np.maximum(1e-6, floor))
 
 
-def test_unrolled_is_implicit() -> None:
-    """The derivative of the iterations lags behind them.
+def test_reverse_over_reverse() -> None:
+    """Of a dipole moment, whose first derivative solved a response."""
+    base, sol = solution("N2 lda")
 
-    The case is one whose perturbations meet what the iterations themselves have to mend: extrapolation speeds
-    that up, and no more.
-    """
-    base, sol = solution("CH2O")
+    @jax.jit
+    def curvature(x: jax.Array, base: dqc.System, sol: dqc.Solution) -> jax.Array:
+        def value(x: jax.Array) -> jax.Array:
+            placed, xc = moved("N2 lda", x, base)
+            return observed(placed, differentiable(placed, xc, sol))[1]
+
+        return jax.grad(lambda x: jax.grad(value)(x) @ ALONG)(x) @ ALONG
+
+    f = {k: solved("N2 lda", k * STEP * ALONG, base, sol.density_matrix)[0][1] for k in (-2, -1, 0, 1, 2)}
+    near, far = ((f[k] + f[-k] - 2 * f[0]) / (k * STEP) ** 2 for k in (1, 2))
+    assert float(curvature(jnp.zeros(2), base, sol)) == pytest.approx(float((4 * near - far) / 3), abs=2e-6)
+
+
+def test_unrolled_is_implicit() -> None:
+    """In reverse mode as well, where the orbitals of a degenerate level must not turn on the way back."""
+    base, sol = solution("N2")
 
     @jax.jit
     def slope(x: jax.Array, system: dqc.System) -> jax.Array:
         def loss(x: jax.Array) -> jax.Array:
-            placed, xc = moved("CH2O", x, system)
+            placed, xc = moved("N2", x, system)
             sol = dqc.scf(placed, xc, tolerance=1e-10, adjoint="unrolled", max_iterations=20)
             return WEIGHTS @ observed(placed, sol)
 
         return jax.grad(loss)(x)
 
-    np.testing.assert_allclose(slope(jnp.zeros(2), base), implicit("CH2O", base, sol)[1], atol=1e-8)
+    np.testing.assert_allclose(slope(jnp.zeros(2), base), implicit("N2", base, sol)[1], atol=1e-8)
 
 
 def test_janak() -> None:
