@@ -26,9 +26,16 @@ from dqc.xc.functional import Functional
 
 
 def differentiable(
-    system: System, xc: Functional, solution: Solution, occupations: Float[Array, "s i"] | None = None
+    system: System,
+    xc: Functional,
+    solution: Solution,
+    occupations: Float[Array, "s i"] | None = None,
+    tolerance: Float[Array, ""] | None = None,
 ) -> Solution:
-    """The same solution, with derivatives by ``system``, ``xc`` and, if these were given, ``occupations``."""
+    """The same solution, with derivatives by ``system``, ``xc`` and, if these were given, ``occupations``.
+
+    ``tolerance`` is that of the response, relative; by default the orbitals' own residual.
+    """
     fixed = jax.lax.stop_gradient(solution)
     T = fixed.temperature
     if T is not None or occupations is None:
@@ -39,7 +46,14 @@ def differentiable(
     moving = (system, xc, occupations)
     rough = None if system.coarse is None else partial(_field, True)
     y, report = root(
-        partial(_field, False), rough, chart, F, _accuracy(fixed), solution.response, system.overlap, *moving
+        partial(_field, False),
+        rough,
+        chart,
+        F,
+        _accuracy(fixed, tolerance),
+        solution.response,
+        system.overlap,
+        *moving,
     )
     energy = attach(fixed.energy, _total, *moving, held=(chart, y))
     names = ("energies", "density_matrix", "fock", "mo_coeff", "mo_energy", "occupations")
@@ -49,9 +63,10 @@ def differentiable(
     return replace(fixed, response=report, **fields)
 
 
-def _accuracy(solution: Solution) -> Float[Array, ""]:
-    """Of the response, relative: not better than the orbitals that it is about."""
-    return jnp.where(solution.converged, jnp.clip(solution.residual, 1e-11, 1e-6), 1e-6)
+def _accuracy(solution: Solution, tolerance: Float[Array, ""] | None) -> Float[Array, ""]:
+    """Of the response, relative: not better than the orbitals that it is about were asked to be."""
+    asked = solution.residual if tolerance is None else tolerance
+    return jnp.where(solution.converged, jnp.clip(asked, 1e-11, 1e-5), 1e-5)
 
 
 def _finite(solution: Solution, S: Float[Array, "n n"]) -> tuple[Array, Array, Array]:

@@ -47,8 +47,9 @@ def scf(
     temperature k T in hartree (Fermi-Dirac; the energy is then the free energy E - T S).
     ``unrestricted=True`` splits a closed shell into two spins. ``guess`` is ``"sap"``, ``"sad"``, ``"core"``
     or a density matrix, and ``moments`` the spin on each atom at the start (see
-    :func:`dqc.guess.starting_orbitals`). ``tolerance`` bounds the norm of the orbital gradient; the
-    energy's error is of its square, that of a derivative of the energy and of the density of itself.
+    :func:`dqc.guess.starting_orbitals`). ``tolerance`` bounds the norm of the orbital gradient, and
+    the residual of the response's equations over their right-hand side; the energy's error is of its
+    square, that of a derivative of the energy, of the density and of its derivatives of itself.
     ``max_iterations`` counts those on the coarse grid as well; the last is always on the grid.
     ``direct=True`` minimises the energy directly; DIIS finds a start on the coarse grid alone
     (:func:`dqc.minimise`).
@@ -175,7 +176,8 @@ def _finish(
     method: Method, system: System, xc, controls: Controls, X, state: State, occupations, report: Response
 ) -> Solution:
     """The solution of a finished state, with its derivatives by implicit differentiation."""
-    return differentiable(system, xc, _solution(method, controls, X, state, report), occupations)
+    sol = _solution(method, controls, X, state, report)
+    return differentiable(system, xc, sol, occupations, controls.tolerance)
 
 
 _jitted_start, _jitted_coarse, _jitted_step, _jitted_finish = (

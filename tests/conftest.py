@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,11 @@ if os.environ.get("PYTEST_XDIST_WORKER"):
 
 # Most of what small tests wait for is LLVM: programs are compiled for quick compilation, in children as well.
 # `XLA_FLAGS= pytest` compiles them as everywhere else.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false")
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false "
+    "--xla_cpu_parallel_codegen_split_count=1",
+)
 
 import jaxtyping
 
@@ -28,6 +33,7 @@ import dqc.cache  # noqa: E402  (after the hook)
 import dqc.types  # noqa: E402  (64-bit mode)
 
 dqc.cache.enable()
+gc.set_threshold(20_000, 20, 20)  # tracing makes many objects, and hardly any garbage to look for
 
 MOST_MAPS = 40_000
 
