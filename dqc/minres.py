@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-INNER_TOLERANCE = 3e-3, 0.1  # of the equations with the rough operator, at least and at most
+INNER_TOLERANCE = 1e-3, 0.1  # of the equations with the rough operator, at least and at most
 INNER_ITERATIONS = 40
 WORTHWHILE = 0.2  # a correction must bring the residual below this share
 CAUTION = 3.0  # by which the two operators may differ more than they were seen to
@@ -25,6 +25,7 @@ class Outcome(NamedTuple):
     x: Float[Array, "..."]
     iterations: Int[Array, ""]
     residual: Float[Array, ""]  # |b - A x| / |b|
+    rest: Float[Array, "..."]  # b - A x, or what stands for it where it is known well enough
     smallest: Float[Array, ""]  # the Ritz value of least magnitude; inf where no iteration ran
     converged: Bool[Array, ""]
 
@@ -40,6 +41,7 @@ class _State(NamedTuple):
     rotation: Array  # (c, s) of the last plane rotation
     rotation_old: Array
     eta: Array  # what is left of |b| after the rotations
+    rest: Array  # b - A x over |b|, of the norm |eta|
     alphas: Array
     betas: Array
 
@@ -49,7 +51,7 @@ class _Refinement(NamedTuple):
     residual: Array  # b - A x
     size: Array  # its norm
     before: Array  # the norm before the last correction
-    apart: Array  # bound on |(A - R) d| / |d| for the corrections d so far
+    apart: Array  # |(A - R) d| / |d|, the largest of the corrections d so far
     rounds: Array
     smallest: Array
     rest: _State  # minimal residuals of A, for this residual
@@ -91,7 +93,7 @@ def refined(
         bound = inner + CAUTION * s.apart * length
         known = correcting & (s.rounds > 0) & (bound <= tolerance * norm)
         product = jax.lax.cond(known, jnp.zeros_like, matvec, jnp.where(correcting, change.x, s.rest.v))
-        left = s.residual - product
+        left = jnp.where(known, change.rest, s.residual - product)
         size = jnp.where(known, bound, _size(left))
         # A correction that makes things worse is not taken, and is the last one.
         x, r, after = (
@@ -99,7 +101,7 @@ def refined(
             for u, v in ((s.x + change.x, s.x), (left, s.residual), (size, s.size))
         )
         smallest = _least(change.smallest, s.smallest)
-        apart = jnp.maximum(s.apart, (_size(left) + inner) / length)
+        apart = jnp.maximum(s.apart, _size(change.rest - left) / length)
         corrected = _Refinement(x, r, after, s.size, apart, s.rounds + 1, smallest, _start(r, max_iterations))
         advanced = s._replace(rest=_advance(product, s.rest))
         return jax.tree.map(lambda u, v: jnp.where(correcting, u, v), corrected, advanced)
@@ -114,6 +116,7 @@ def refined(
         x=end.x + rest.x,
         iterations=end.rounds + rest.iterations,
         residual=end.size / safe * rest.residual,
+        rest=rest.rest,
         smallest=_least(rest.smallest, end.smallest),
         converged=rest.converged,
     )
@@ -151,6 +154,7 @@ def _start(b: Array, max_iterations: int) -> _State:
         rotation=jnp.stack([one, zero]),
         rotation_old=jnp.stack([one, zero]),
         eta=norm / scale,
+        rest=b / scale,
         alphas=memory,
         betas=memory,
     )
@@ -166,6 +170,7 @@ def _outcome(b: Array, end: _State, tolerance: float | Array) -> Outcome:
         x=_size(b) * end.x,
         iterations=end.iteration,
         residual=jnp.abs(end.eta),
+        rest=_size(b) * end.rest,
         smallest=_smallest_ritz(end),
         converged=jnp.abs(end.eta) <= tolerance,
     )
@@ -194,17 +199,19 @@ def _advance(product: Array, s: _State) -> _State:
     safe = jnp.where(gamma > 0, gamma, 1.0)
     c_new, sn_new = gamma_bar / safe, beta / safe
     w = (s.v - epsilon * s.w_old - delta * s.w) / safe
+    eta, v = -sn_new * s.eta, p / jnp.where(beta > 0, beta, 1.0)
     return _State(
         iteration=s.iteration + 1,
         x=s.x + c_new * s.eta * w,
         v_old=s.v,
-        v=p / jnp.where(beta > 0, beta, 1.0),
+        v=v,
         beta=beta,
         w_old=s.w,
         w=w,
         rotation=jnp.stack([c_new, sn_new]),
         rotation_old=s.rotation,
-        eta=-sn_new * s.eta,
+        eta=eta,
+        rest=sn_new**2 * s.rest + c_new * eta * v,
         alphas=s.alphas.at[s.iteration].set(alpha),
         betas=s.betas.at[s.iteration].set(beta),
     )
