@@ -161,8 +161,8 @@ def _unrolled(method: Method, system: System, xc, controls: Controls, X, state: 
 
         @jax.checkpoint
         def evaluated(state: State) -> tuple[State, Array]:
-            evaluate = partial(iterations.evaluate, system, xc, controls, X)
-            nothing = jnp.zeros((state.fock.shape[0], *X.shape[1:], X.shape[1]))
+            evaluate, k = partial(iterations.evaluate, system, xc, controls, X), X.shape[1]
+            nothing = jnp.zeros((len(state.fock), k, k))
             return jax.lax.cond(wanted, evaluate, lambda s: (s, nothing), state)
 
         state, error = evaluated(state)
