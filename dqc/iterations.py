@@ -75,9 +75,7 @@ class State:
     residual: Float[Array, ""]
     best: Float[Array, ""]  # lowest residual on the grid so far
     stalled: Int[Array, ""]  # iterations since then
-    lowest: Float[
-        Array, ""
-    ]  # energy on the grid so far, of orbitals from which direct minimisation would start
+    lowest: Float[Array, ""]  # energy on the grid so far; direct minimisation would start there
     iteration: Int[Array, ""]
     coarse: Bool[Array, ""]  # whether the next iteration is on the coarse grid
     enough: Float[Array, ""]  # the residual that ends the iterations there

@@ -25,7 +25,7 @@ class Outcome(NamedTuple):
     x: Float[Array, "..."]
     iterations: Int[Array, ""]
     residual: Float[Array, ""]  # |b - A x| / |b|
-    rest: Float[Array, "..."]  # b - A x, or what stands for it where it is known well enough
+    left: Float[Array, "..."]  # b - A x, or what stands for it where it is known well enough
     smallest: Float[Array, ""]  # the Ritz value of least magnitude; inf where no iteration ran
     converged: Bool[Array, ""]
 
@@ -41,7 +41,7 @@ class _State(NamedTuple):
     rotation: Array  # (c, s) of the last plane rotation
     rotation_old: Array
     eta: Array  # what is left of |b| after the rotations
-    rest: Array  # b - A x over |b|, of the norm |eta|
+    left: Array  # b - A x over |b|, of the norm |eta|
     alphas: Array
     betas: Array
 
@@ -93,7 +93,7 @@ def refined(
         bound = inner + CAUTION * s.apart * length
         known = correcting & (s.rounds > 0) & (bound <= tolerance * norm)
         product = jax.lax.cond(known, jnp.zeros_like, matvec, jnp.where(correcting, change.x, s.rest.v))
-        left = jnp.where(known, change.rest, s.residual - product)
+        left = jnp.where(known, change.left, s.residual - product)
         size = jnp.where(known, bound, _size(left))
         # A correction that makes things worse is not taken, and is the last one.
         x, r, after = (
@@ -101,7 +101,7 @@ def refined(
             for u, v in ((s.x + change.x, s.x), (left, s.residual), (size, s.size))
         )
         smallest = _least(change.smallest, s.smallest)
-        apart = jnp.maximum(s.apart, _size(change.rest - left) / length)
+        apart = jnp.maximum(s.apart, _size(change.left - left) / length)
         corrected = _Refinement(x, r, after, s.size, apart, s.rounds + 1, smallest, _start(r, max_iterations))
         advanced = s._replace(rest=_advance(product, s.rest))
         return jax.tree.map(lambda u, v: jnp.where(correcting, u, v), corrected, advanced)
@@ -116,7 +116,7 @@ def refined(
         x=end.x + rest.x,
         iterations=end.rounds + rest.iterations,
         residual=end.size / safe * rest.residual,
-        rest=rest.rest,
+        left=rest.left,
         smallest=_least(rest.smallest, end.smallest),
         converged=rest.converged,
     )
@@ -154,7 +154,7 @@ def _start(b: Array, max_iterations: int) -> _State:
         rotation=jnp.stack([one, zero]),
         rotation_old=jnp.stack([one, zero]),
         eta=norm / scale,
-        rest=b / scale,
+        left=b / scale,
         alphas=memory,
         betas=memory,
     )
@@ -170,7 +170,7 @@ def _outcome(b: Array, end: _State, tolerance: float | Array) -> Outcome:
         x=_size(b) * end.x,
         iterations=end.iteration,
         residual=jnp.abs(end.eta),
-        rest=_size(b) * end.rest,
+        left=_size(b) * end.left,
         smallest=_smallest_ritz(end),
         converged=jnp.abs(end.eta) <= tolerance,
     )
@@ -211,7 +211,7 @@ def _advance(product: Array, s: _State) -> _State:
         rotation=jnp.stack([c_new, sn_new]),
         rotation_old=s.rotation,
         eta=eta,
-        rest=sn_new**2 * s.rest + c_new * eta * v,
+        left=sn_new**2 * s.left + c_new * eta * v,
         alphas=s.alphas.at[s.iteration].set(alpha),
         betas=s.betas.at[s.iteration].set(beta),
     )

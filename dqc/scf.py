@@ -166,8 +166,7 @@ def _unrolled(method: Method, system: System, xc, controls: Controls, X, state: 
             return jax.lax.cond(wanted, evaluate, lambda s: (s, nothing), state)
 
         state, error = evaluated(state)
-        propose = partial(iterations.propose, method, system, controls, X, error)
-        return jax.lax.cond(wanted, propose, lambda s: s, state), None
+        return iterations.propose(method, system, controls, X, error, state), None
 
     return jax.lax.scan(step, state, length=method.max_iterations)[0]
 
