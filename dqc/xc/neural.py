@@ -38,7 +38,7 @@ from dqc.xc.names import known_names, resolve
 from dqc.xc.networks import NetworkLike, Perceptron, adapted, squareplus
 from dqc.xc.pointwise import LOCAL_BOUND, TWO_ELECTRON_BOUND
 from dqc.xc.scan import alpha_uniform
-from dqc.xc.variables import RS, TWO_CBRT, Channel, Total, Variables, variables, zeta2
+from dqc.xc.variables import RS, TWO_CBRT, Channel, Total, Variables, counts, variables, zeta2
 
 PARTS = ("exchange", "correlation")
 
@@ -151,7 +151,7 @@ class Neural(Algebra):
         semilocal = bend(1.0 - exact, self._network("local", [*self._gradients(c), spin]), 1.0)
         if "one_electron_exchange" not in held:
             return 1.0 - semilocal
-        live = jnp.finfo(c.T.dtype).eps ** 0.75 < c.T
+        live = counts(c.T)
         z = jnp.where(live, 5.0 / 3.0 * c.s2 / jnp.where(live, c.T, 1.0), 0.0)
         single = (jnp.minimum(z, 1.0) * (1.0 if spin is None else spin)) ** 2
         return 1.0 - (1.0 - single) * semilocal

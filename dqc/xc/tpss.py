@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from dqc.xc.lda import uniform_exchange
 from dqc.xc.pbe import BETA, pbe_per_electron, pbe_per_electron_polarised
-from dqc.xc.variables import Channel, Total, Variables, zeta2
+from dqc.xc.variables import Channel, Total, Variables, counts, zeta2
 
 XI2 = 1.0 / (4.0 * (3.0 * pi**2) ** (2 / 3))  # xi^2 = XI2 |grad zeta|^2 / n^(2/3)
 
@@ -26,7 +26,7 @@ def tpss_exchange(v: Channel, *, b=0.40, c=1.59096, e=1.537, kappa=0.804, mu=0.2
     """
     p = v.s2
     T = _at_least_weizsaecker(v.T, p)
-    T = jnp.where(jnp.finfo(T.dtype).eps ** 0.75 < T, T, 1.0)  # p = 0 as well then
+    T = jnp.where(counts(T), T, 1.0)  # p = 0 as well then
     alpha_1 = T - 5.0 / 3.0 * p - 1.0
     y = p / T  # 3 z / 5
     z2 = 25.0 / 9.0 * y * y
@@ -65,7 +65,7 @@ def tpss_correlation(v: Variables, *, beta=BETA, d=2.8, c0=(0.53, 0.87, 0.50, 2.
     t = v.total
     p = t.s2
     T = _at_least_weizsaecker(t.T, p)
-    z = 5.0 / 3.0 * p / jnp.where(jnp.finfo(T.dtype).eps ** 0.75 < T, T, 1.0)
+    z = 5.0 / 3.0 * p / jnp.where(counts(T), T, 1.0)
     z2 = z * z
     eps = pbe_per_electron(t, beta)
     alone = [pbe_per_electron_polarised(s, beta) for s in v.channels]

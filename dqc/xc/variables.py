@@ -35,6 +35,11 @@ def floor(dtype: jnp.dtype) -> float:
     return 1e-16 if dtype == jnp.float64 else 1e-9
 
 
+def counts(T: Array) -> Array:
+    """Whether a reduced kinetic energy density is more than round-off, and may divide."""
+    return jnp.greater(T, jnp.finfo(T.dtype).eps ** 0.75)
+
+
 class Channel(NamedTuple):
     """One spin channel; n_s here is a spin density, and s, T are those of the density 2 n_s."""
 
