@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.custom_derivatives import SymbolicZero
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array
 
 
@@ -58,6 +60,69 @@ def _ruled_jvp(rule: Callable[..., Any], primals: tuple, tangents: tuple) -> tup
 
 def _dense(dot: Any, primal: Array) -> Array:
     return jnp.zeros_like(primal) if isinstance(dot, SymbolicZero) else dot
+
+
+def linear_on_host(
+    function: Callable[..., Any], transposed: Callable[..., Any], shape: tuple[int, ...], x: Any, *known: Any
+) -> Array:
+    """``function(x, shape, *known)``, of NumPy arrays, where it is linear in the array ``x``.
+
+    Outside compiled programs it is simply called. ``transposed``, with the same arguments, is the
+    transposed map: ``shape`` is that of the result, for either. ``known`` are pytrees of arrays without
+    derivatives. Under ``jax.vmap`` it is called for one after the other.
+    """
+    leaves, tree = jax.tree.flatten(known)
+    return _linear.bind(x, *leaves, function=function, transposed=transposed, shape=shape, tree=tree)
+
+
+def _called(
+    function: Callable[..., Any], shape: tuple[int, ...], tree: Any, x: Any, *leaves: Any
+) -> np.ndarray:
+    known = jax.tree.map(np.asarray, tree.unflatten(leaves))
+    return np.asarray(function(np.asarray(x), shape, *known))
+
+
+def _linear_impl(x: Any, *leaves: Any, function: Any, transposed: Any, shape: Any, tree: Any) -> Array:
+    return jnp.asarray(_called(function, shape, tree, x, *leaves))
+
+
+def _linear_program(x: Any, *leaves: Any, function: Any, transposed: Any, shape: Any, tree: Any) -> Array:
+    result = jax.ShapeDtypeStruct(shape, x.dtype)
+    return jax.pure_callback(partial(_called, function, shape, tree), result, x, *leaves)
+
+
+def _linear_jvp(primals: tuple, tangents: tuple, **how: Any) -> tuple[Array, Any]:
+    dx = ad.instantiate_zeros(tangents[0])
+    return _linear.bind(*primals, **how), _linear.bind(dx, *primals[1:], **how)
+
+
+def _linear_transpose(
+    ct: Any, x: Any, *leaves: Any, function: Any, transposed: Any, shape: Any, tree: Any
+) -> list:
+    nothing = [None] * len(leaves)
+    if isinstance(ct, ad.Zero):
+        return [ad.Zero(x.aval), *nothing]
+    back = linear_on_host(transposed, function, x.aval.shape, ct, *tree.unflatten(leaves))
+    return [back, *nothing]
+
+
+def _linear_batched(args: tuple, axes: tuple, **how: Any) -> tuple[Array, int]:
+    moving = [k for k, axis in enumerate(axes) if axis is not None]
+
+    def one(rows: tuple) -> Array:
+        row = dict(zip(moving, rows, strict=True))
+        return _linear.bind(*(row.get(k, x) for k, x in enumerate(args)), **how)
+
+    return jax.lax.map(one, tuple(jnp.moveaxis(args[k], axes[k], 0) for k in moving)), 0
+
+
+_linear = Primitive("linear_on_host")
+_linear.def_impl(_linear_impl)
+_linear.def_abstract_eval(lambda x, *leaves, shape, **how: jax.core.ShapedArray(shape, x.dtype))
+ad.primitive_jvps[_linear] = _linear_jvp
+ad.primitive_transposes[_linear] = _linear_transpose
+batching.primitive_batchers[_linear] = _linear_batched
+mlir.register_lowering(_linear, mlir.lower_fun(_linear_program, multiple_results=False))
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))

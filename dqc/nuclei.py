@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import jax
@@ -13,6 +12,7 @@ from dqc.derivatives import attach, attach_rule
 from dqc.grid import Grid, becke_weights
 from dqc.integrals import motion
 from dqc.integrals.coulomb import Exact, Fitted
+from dqc.integrals.motion import Motion
 from dqc.integrals.source import Source, functions
 from dqc.system import System, block_ao
 from dqc.types import replace
@@ -57,26 +57,49 @@ def follow_on_device(system: System, coords: Float[Array, "a x"]) -> System:
 
 def follow_on_host(system: System, coords: Float[Array, "a x"]) -> dict[str, Any]:
     """:func:`follow` for the integrals, whose derivatives libcint computes: the fields of the system."""
-    known = (system.source, system.charges)
 
-    def one_body(name: str) -> Array:
-        value = getattr(system, name)
-        return attach_rule(value, partial(motion.one_body_motion, name), coords, value, known)
-
-    def two_electron(r: Fitted | Exact) -> Fitted | Exact:
-        if isinstance(r, Fitted):
-            factor = attach_rule(r.factor, motion.fitted_motion, coords, r.factor, r.omega, known)
-            return replace(r, factor=factor)
-        moved = attach_rule(r.integrals, motion.exact_motion, coords, r.integrals, r.omega, known)
-        return replace(r, integrals=moved)
+    def moved(value: Array, kind: Motion, *known: Any) -> Array:
+        return attach_rule(value, kind.push, coords, value, *known)
 
     return {
-        "overlap": one_body("overlap"),
-        "kinetic": one_body("kinetic"),
-        "dipole": one_body("dipole"),
-        "nuclear": attach_rule(system.nuclear, motion.attraction_motion, coords, system.nuclear, known),
-        "repulsion": tuple(two_electron(r) for r in system.repulsion),
+        name: moved(getattr(system, name), *how) for name, how in _one_electron_motions(system).items()
+    } | {
+        "repulsion": tuple(
+            replace(r, **{name: moved(getattr(r, name), *how)})
+            for r, (name, *how) in zip(system.repulsion, _repulsion_motions(system), strict=True)
+        )
     }
+
+
+def through_integrals(system: System, slopes: dict[str, Any]) -> Float[Array, "a x"]:
+    """dE/dR through those integrals, fields of the system, by which ``slopes`` are dE's."""
+    known = _one_electron_motions(system)
+    pulls = [(slope, *known[name]) for name, slope in slopes.items() if name in known]
+    for slope, (name, *how) in zip(slopes.get("repulsion", ()), _repulsion_motions(system), strict=False):
+        pulls.append((getattr(slope, name), *how))
+    return sum(kind.pull(slope, system.coords, *known) for slope, kind, *known in pulls)
+
+
+def _one_electron_motions(system: System) -> dict[str, tuple]:
+    """For each field of one-electron integrals their motion, and what that reads."""
+    kinds = {
+        "overlap": motion.OVERLAP,
+        "kinetic": motion.KINETIC,
+        "dipole": motion.DIPOLE,
+        "nuclear": motion.ATTRACTION,
+    }
+    return {name: (kind, system.source, system.charges) for name, kind in kinds.items()}
+
+
+def _repulsion_motions(system: System) -> list[tuple]:
+    """For each operator the name of its integrals, their motion, and what that reads."""
+    known = (system.source, system.charges)
+    return [
+        ("factor", motion.FITTED, *known, r.omega, r.factor)
+        if isinstance(r, Fitted)
+        else ("integrals", motion.EXACT, *known, r.omega)
+        for r in system.repulsion
+    ]
 
 
 def nuclear_repulsion(coords: Float[Array, "a x"], charges: Float[Array, " a"]) -> Float[Array, ""]:

@@ -7,9 +7,11 @@ in the first function, (nabla p|...): the function's own motion is the opposite.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 from dqc.integrals import libcint
 from dqc.integrals.source import COEFFICIENTS, EXPONENTS, PRIMITIVES, Source
@@ -40,6 +42,23 @@ def moles(source: Source, charges: Any, coords: Any) -> tuple[Any, Any]:
 
     cores = table(source.cores)
     return mole(table(source.shells), cores), mole(table(source.auxiliary), cores[:0])
+
+
+def half_the_threads() -> Any:
+    """A context in which libcint and NumPy leave half of their threads to programs that run beside them.
+
+    OpenBLAS's wait for more work by spinning, for some 25 ms: beside them a program on as many cores takes
+    half as long again.
+    """
+    pools = _pools()
+    return pools.limit(limits=max(1, max(pool.num_threads for pool in pools.lib_controllers) // 2))
+
+
+@cache
+def _pools() -> ThreadpoolController:
+    from pyscf.df import incore  # noqa: F401  # so that libcint's are among them
+
+    return ThreadpoolController()
 
 
 def one_electron(n: int, source: Source, charges: Any, coords: Any) -> dict[str, np.ndarray]:
@@ -86,18 +105,18 @@ def attraction_gradient(n: int, source: Source, charges: Any, coords: Any, atom:
 
 
 def fitting_gradient(
-    shape: tuple[int, int, int], source: Source, charges: Any, coords: Any, omega: Any, start: Any
+    rows: slice, size: int, n: int, source: Source, charges: Any, coords: Any, omega: Any
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(P|nabla_x p q) as (x, P, q, p) and (nabla_x P|Q) as (x, P, Q), for P from ``start`` on.
+    """(P|nabla_x p q) as (x, P, q, p) and (nabla_x P|Q) as (x, P, Q), for the P of ``rows``.
 
-    ``shape`` is the number of these P, of all fitting functions and of orbitals.
+    ``size`` is the number of all fitting functions, ``n`` that of orbitals.
     """
     from pyscf.df import incore
 
-    rows, size, n = shape
-    three, two = np.zeros((3, rows, n, n)), np.zeros((3, rows, size))
+    count = rows.stop - rows.start
+    three, two = np.zeros((3, count, n, n)), np.zeros((3, count, size))
     mole, auxiliary = moles(source, charges, coords)
-    first, last, inside = _covering(auxiliary, int(start), rows)
+    first, last, inside = _covering(auxiliary, rows)
     if first < last:
         omega = float(omega) or None
         with mole.with_range_coulomb(omega), auxiliary.with_range_coulomb(omega):
@@ -111,16 +130,12 @@ def fitting_gradient(
 
 
 def repulsion_gradient(
-    shape: tuple[int, int, int], source: Source, charges: Any, coords: Any, omega: Any, start: Any
+    rows: slice, n: int, pairs: int, source: Source, charges: Any, coords: Any, omega: Any
 ) -> np.ndarray:
-    """(nabla_x p q|rs) as (x, p, q, rs), for p from ``start`` on.
-
-    ``shape`` is the number of these p, of orbitals and of their pairs.
-    """
-    rows, n, pairs = shape
-    out = np.zeros((3, rows, n, pairs))
+    """(nabla_x p q|rs) as (x, p, q, rs), for the p of ``rows``, of ``n`` orbitals and their ``pairs``."""
+    out = np.zeros((3, rows.stop - rows.start, n, pairs))
     mole = moles(source, charges, coords)[0]
-    first, last, inside = _covering(mole, int(start), rows)
+    first, last, inside = _covering(mole, rows)
     if first < last:
         shells = (first, last, *(0, mole.nbas) * 3)
         with mole.with_range_coulomb(float(omega) or None):
@@ -130,10 +145,10 @@ def repulsion_gradient(
     return out
 
 
-def _covering(mole: Any, start: int, rows: int) -> tuple[int, int, slice]:
-    """The shells that hold the functions from ``start`` on, and where among theirs these stand."""
+def _covering(mole: Any, rows: slice) -> tuple[int, int, slice]:
+    """The shells that hold the functions of ``rows``, and where among theirs these stand."""
     ends = mole.ao_loc_nr()
-    stop = min(start + rows, int(ends[-1]))
+    start, stop = rows.start, min(rows.stop, int(ends[-1]))
     if stop <= start:
         return 0, 0, slice(0)
     first = int(np.searchsorted(ends, start, side="right")) - 1

@@ -5,25 +5,26 @@ that moves by dR_O changes an integral as if p and q had moved the other way, so
 
     d(p|O|q) = -(E_pq + E_qp),   E_pq = sum_x (nabla_x p|O|q) (dR_p - dR_O)_x.
 
-The integrals with a gradient come from the host, chunk by chunk, and are contracted at once. A chunk is
-recomputed when the linear map dR -> d(p|O|q) is transposed, so that neither mode of differentiation
-stores them.
+The integrals with a gradient are computed on the host, chunk by chunk, and contracted there at once: with
+the motion of the nuclei, ``push``, or, by the transposed map, with the derivatives of an energy by the
+integrals, ``pull``. Neither stores them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from math import isqrt
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
-from dqc.derivatives import undifferentiated
+from dqc.derivatives import linear_on_host, undifferentiated
 from dqc.integrals import libcint_derivatives as host
-from dqc.integrals.coulomb import Exact, Fitted, pack
+from dqc.integrals.coulomb import Exact, Fitted
 from dqc.integrals.source import Source, atoms_of
 
 CHUNK_BYTES = 64 * 2**20  # integrals with a gradient that are in memory at a time
@@ -59,51 +60,82 @@ def repulsion(
     return fetch(partial(function, shape), shape, source, charges, coords, old.omega)
 
 
-def one_body_motion(
-    name: str, move: Float[Array, "a x"], coords: Float[Array, "a x"], value: Array, known: tuple
-) -> Array:
-    """The change of overlap, kinetic energy or dipole, whose ``value`` says their shape."""
-    n = value.shape[-1]
-    coords = undifferentiated(SECOND, coords)
+class Motion(NamedTuple):
+    """The linear map dR -> d(integrals), and its transpose, as functions on the host.
 
-    @jax.checkpoint
-    def change(move: Float[Array, "a x"], coords: Float[Array, "a x"]) -> Float[Array, "k n n"]:
-        source, charges = known
-        shape = (3, 3 if name == "dipole" else 1, n, n)
-        gradient = fetch(partial(host.one_body_gradient, name, n), shape, source, charges, coords)
-        E = jnp.einsum("xkpq,px->kpq", gradient, move[atoms_of(source.shells, n)])
-        return -(E + E.transpose(0, 2, 1))
+    Both read what they map, the shape of what they return, coordinates (bohr), and whatever else the
+    integrals are computed from.
+    """
 
-    return change(move, coords).reshape(value.shape)
+    on_host: Callable[..., np.ndarray]
+    transposed: Callable[..., np.ndarray]
+
+    def push(
+        self, move: Float[Array, "a x"], coords: Float[Array, "a x"], value: Array, *known: Any
+    ) -> Array:
+        """The change of the integrals, whose ``value`` says their shape, as the nuclei move by ``move``."""
+        fixed = undifferentiated(SECOND, coords), *known
+        return linear_on_host(self.on_host, self.transposed, value.shape, move, *fixed)
+
+    def pull(self, slope: Array, coords: Float[Array, "a x"], *known: Any) -> Float[Array, "a x"]:
+        """dE/dR through integrals of which ``slope`` is dE/d(integral)."""
+        fixed = undifferentiated(SECOND, coords), *known
+        return linear_on_host(self.transposed, self.on_host, coords.shape, slope, *fixed)
 
 
-def attraction_motion(
-    move: Float[Array, "a x"], coords: Float[Array, "a x"], value: Float[Array, "n n"], known: tuple
-) -> Float[Array, "n n"]:
-    """The change of the nuclear attraction, summed nucleus by nucleus."""
-    n = value.shape[-1]
-    source, charges = known
-    coords = undifferentiated(SECOND, coords)
-    on_orbitals = move[atoms_of(source.shells, n)]
+def _one_body(
+    name: str, move: np.ndarray, shape: tuple, coords: np.ndarray, source: Source, charges: np.ndarray
+) -> np.ndarray:
+    n = shape[-1]
+    gradient = host.one_body_gradient(name, n, source, charges, coords)
+    E = np.einsum("xkpq,px->kpq", gradient, move[atoms_of(source.shells, n)])
+    return -(E + E.transpose(0, 2, 1)).reshape(shape)
 
-    @jax.checkpoint
-    def add(E: Float[Array, "n n"], nucleus: tuple) -> tuple[Float[Array, "n n"], None]:
-        atom, own = nucleus
-        shape = (3, n, n)
-        gradient = fetch(partial(host.attraction_gradient, n), shape, source, charges, coords, atom)
-        return E + jnp.einsum("xpq,px->pq", gradient, on_orbitals - own), None
 
-    E, _ = jax.lax.scan(add, jnp.zeros_like(value), (jnp.arange(len(charges)), move))
+def _of_one_body(
+    name: str, slope: np.ndarray, shape: tuple, coords: np.ndarray, source: Source, charges: np.ndarray
+) -> np.ndarray:
+    n = slope.shape[-1]
+    gradient = host.one_body_gradient(name, n, source, charges, coords)
+    slope = slope.reshape(-1, n, n)
+    of_functions = -np.einsum("xkpq,kpq->px", gradient, slope + slope.transpose(0, 2, 1))
+    return _of_atoms(shape, of_functions, atoms_of(source.shells, n))
+
+
+def _attraction(
+    move: np.ndarray, shape: tuple, coords: np.ndarray, source: Source, charges: np.ndarray
+) -> np.ndarray:
+    """Nucleus by nucleus."""
+    n, E = shape[-1], np.zeros(shape)
+    on_functions = move[atoms_of(source.shells, n)]
+    for atom, own in enumerate(move):
+        gradient = host.attraction_gradient(n, source, charges, coords, atom)
+        E += np.einsum("xpq,px->pq", gradient, on_functions - own)
     return -(E + E.T)
 
 
-def fitted_motion(
-    move: Float[Array, "a x"],
-    coords: Float[Array, "a x"],
-    B: Float[Array, "P pq"],
-    omega: Float[Array, ""],
-    known: tuple,
-) -> Float[Array, "P pq"]:
+def _of_attraction(
+    slope: np.ndarray, shape: tuple, coords: np.ndarray, source: Source, charges: np.ndarray
+) -> np.ndarray:
+    n, total = len(slope), np.zeros(shape)
+    at, slope = atoms_of(source.shells, n), slope + slope.T
+    for atom in range(len(charges)):
+        gradient = host.attraction_gradient(n, source, charges, coords, atom)
+        of_functions = -np.einsum("xpq,pq->px", gradient, slope)
+        total += _of_atoms(shape, of_functions, at)
+        total[atom] -= of_functions.sum(0)
+    return total
+
+
+def _fitted(
+    move: np.ndarray,
+    shape: tuple,
+    coords: np.ndarray,
+    source: Source,
+    charges: np.ndarray,
+    omega: np.ndarray,
+    B: np.ndarray,
+) -> np.ndarray:
     """dB = W (dT - 1/2 dM W^T B) for B = W T, with T = (P|pq), M = (P|Q) and W^T W = M^(-1).
 
     B counts in B^T B alone, of which this is the derivative, T^T M^(-1) dT - 1/2 T^T M^(-1) dM M^(-1) T
@@ -111,64 +143,107 @@ def fitted_motion(
     is the inverse in the space of the eigenvectors that are kept, whose own change is left out: it moves
     forces by 1.1e-8 hartree/bohr at most where it was measured (water, CAM-B3LYP, def2-TZVP).
     """
-    source, charges = known
-    coords = undifferentiated(SECOND, coords)
-    size, n = B.shape[0], orbitals_of(B.shape[1])
-    rows = chunk_rows(size, n * n + size)
-    starts = jnp.arange(0, size, rows)
-    fill = len(starts) * rows - size
-    W = fetch(partial(host.inverse_root, size), (size, size), source, charges, coords, omega)
-    on_orbitals, on_fits = move[atoms_of(source.shells, n)], move[atoms_of(source.auxiliary, size)]
-
-    @jax.checkpoint
-    def add(total: tuple, chunk: tuple) -> tuple[tuple, None]:
-        WdT, WdMW = total
-        start, columns, own = chunk
-        shapes = ((3, rows, n, n), (3, rows, size))
-        fitting = partial(host.fitting_gradient, (rows, size, n))
-        three, two = fetch(fitting, shapes, source, charges, coords, omega, start)
-        E = sum(three[x] * (on_orbitals[:, x] - own[:, x, None, None]) for x in range(3))
-        dM = -sum(two[x] * (own[:, x, None] - on_fits[:, x]) for x in range(3))
-        return (WdT - columns.T @ pack(E + E.transpose(0, 2, 1)), WdMW + columns.T @ (dM @ W.T)), None
-
-    parts = (
-        jnp.pad(W.T, ((0, fill), (0, 0))).reshape(-1, rows, size),
-        jnp.pad(on_fits, ((0, fill), (0, 0))).reshape(-1, rows, 3),
-    )
-    (WdT, WdMW), _ = jax.lax.scan(add, (jnp.zeros_like(B), jnp.zeros_like(W)), (starts, *parts))
-    return WdT - 0.5 * WdMW @ B
+    size, n = len(B), orbitals_of(B.shape[1])
+    W = host.inverse_root(size, source, charges, coords, omega)
+    p, q = np.tril_indices(n)
+    on_functions, on_fits = move[atoms_of(source.shells, n)], move[atoms_of(source.auxiliary, size)]
+    dT, dM = np.zeros(shape), np.zeros((size, size))
+    for rows in _chunks(size, n * n + size):
+        three, two = host.fitting_gradient(rows, size, n, source, charges, coords, omega)
+        own = on_fits[rows]
+        E = sum(three[x] * (on_functions[:, x] - own[:, x, None, None]) for x in range(3))
+        dT[rows] = -(E[:, p, q] + E[:, q, p])
+        dM[rows] = -sum(two[x] * (own[:, x, None] - on_fits[:, x]) for x in range(3))
+    return W @ dT - 0.5 * (W @ dM @ W.T) @ B
 
 
-def exact_motion(
-    move: Float[Array, "a x"],
-    coords: Float[Array, "a x"],
-    value: Float[Array, "pq pq"],
-    omega: Float[Array, ""],
-    known: tuple,
-) -> Float[Array, "pq pq"]:
+def _of_fitted(
+    slope: np.ndarray,
+    shape: tuple,
+    coords: np.ndarray,
+    source: Source,
+    charges: np.ndarray,
+    omega: np.ndarray,
+    B: np.ndarray,
+) -> np.ndarray:
+    size, n = len(B), orbitals_of(B.shape[1])
+    W = host.inverse_root(size, source, charges, coords, omega)
+    p, q = np.tril_indices(n)
+    by_T, by_M = W.T @ slope, -0.5 * W.T @ (slope @ B.T) @ W
+    by_T[:, p == q] *= 2.0
+    of_functions, of_fits = np.zeros((n, 3)), np.zeros((size, 3))
+    for rows in _chunks(size, n * n + size):
+        three, two = host.fitting_gradient(rows, size, n, source, charges, coords, omega)
+        by_E = np.empty((len(by_T[rows]), n, n))
+        by_E[:, p, q] = by_E[:, q, p] = by_T[rows]
+        for x in range(3):
+            moved = np.einsum("Pqp,Pqp->Pp", three[x], by_E)
+            of_functions[:, x] -= moved.sum(0)
+            of_fits[rows, x] += moved.sum(1)
+            moved = two[x] * by_M[rows]
+            of_fits[rows, x] -= moved.sum(1)
+            of_fits[:, x] += moved.sum(0)
+    by_functions = _of_atoms(shape, of_functions, atoms_of(source.shells, n))
+    return by_functions + _of_atoms(shape, of_fits, atoms_of(source.auxiliary, size))
+
+
+def _exact(
+    move: np.ndarray, shape: tuple, coords: np.ndarray, source: Source, charges: np.ndarray, omega: np.ndarray
+) -> np.ndarray:
     """d(pq|rs) = A_pq,rs + A_rs,pq with A_pq,rs = -(E_pq,rs + E_qp,rs), row p by row of E."""
-    source, charges = known
-    coords = undifferentiated(SECOND, coords)
-    pairs, n = len(value), orbitals_of(len(value))
-    rows = chunk_rows(n, n * pairs)
-    starts = jnp.arange(0, n, rows)
-    on_orbitals = move[atoms_of(source.shells, n)]
-    q = jnp.arange(n)
-
-    @jax.checkpoint
-    def add(A: Float[Array, "pq pq"], chunk: tuple) -> tuple[Float[Array, "pq pq"], None]:
-        start, own = chunk
-        shape, repulsion = (3, rows, n, pairs), partial(host.repulsion_gradient, (rows, n, pairs))
-        gradient = fetch(repulsion, shape, source, charges, coords, omega, start)
-        E = jnp.einsum("xpqk,px->pqk", gradient, own)
-        p = start + jnp.arange(rows)[:, None]
-        low, high = jnp.minimum(p, q), jnp.maximum(p, q)
-        E = jnp.where((p == q)[:, :, None], 2.0 * E, E)
-        return A.at[high * (high + 1) // 2 + low].add(-E, mode="drop"), None
-
-    own = jnp.pad(on_orbitals, ((0, len(starts) * rows - n), (0, 0))).reshape(-1, rows, 3)
-    A, _ = jax.lax.scan(add, jnp.zeros_like(value), (starts, own))
+    pairs, n = shape[0], orbitals_of(shape[0])
+    on_functions, A = move[atoms_of(source.shells, n)], np.zeros(shape)
+    for rows in _chunks(n, n * pairs):
+        gradient = host.repulsion_gradient(rows, n, pairs, source, charges, coords, omega)
+        E = np.einsum("xpqk,px->pqk", gradient, on_functions[rows])
+        pair, twice = _pairs(rows, n)
+        np.add.at(A, pair, -twice * E)
     return A + A.T
+
+
+def _of_exact(
+    slope: np.ndarray,
+    shape: tuple,
+    coords: np.ndarray,
+    source: Source,
+    charges: np.ndarray,
+    omega: np.ndarray,
+) -> np.ndarray:
+    pairs, n = len(slope), orbitals_of(len(slope))
+    slope, of_functions = slope + slope.T, np.zeros((n, 3))
+    for rows in _chunks(n, n * pairs):
+        gradient = host.repulsion_gradient(rows, n, pairs, source, charges, coords, omega)
+        pair, twice = _pairs(rows, n)
+        of_functions[rows] = -np.einsum("xpqk,pqk->px", gradient, twice * slope[pair])
+    return _of_atoms(shape, of_functions, atoms_of(source.shells, n))
+
+
+OVERLAP, KINETIC, DIPOLE = (
+    Motion(partial(_one_body, name), partial(_of_one_body, name)) for name in ("overlap", "kinetic", "dipole")
+)
+ATTRACTION = Motion(_attraction, _of_attraction)
+FITTED = Motion(_fitted, _of_fitted)  # these two read omega, FITTED the factor B as well
+EXACT = Motion(_exact, _of_exact)
+
+
+def _of_atoms(shape: tuple, of_functions: np.ndarray, atoms: np.ndarray) -> np.ndarray:
+    """Sums over the functions of each atom."""
+    total = np.zeros(shape)
+    np.add.at(total, atoms, of_functions)
+    return total
+
+
+def _pairs(rows: slice, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Of the pairs of functions p of ``rows`` with all q: their places among packed ones, and 2 for p = q."""
+    p, q = np.arange(n)[rows, None], np.arange(n)
+    high, low = np.maximum(p, q), np.minimum(p, q)
+    return high * (high + 1) // 2 + low, np.where(p == q, 2.0, 1.0)[:, :, None]
+
+
+def _chunks(rows: int, size: int) -> Iterator[slice]:
+    """Chunks of ``rows`` rows, each row three times ``size`` integrals."""
+    step = chunk_rows(rows, size)
+    return (slice(start, min(start + step, rows)) for start in range(0, rows, step))
 
 
 def chunk_rows(rows: int, size: int) -> int:

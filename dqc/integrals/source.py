@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
@@ -64,7 +63,8 @@ def functions(table: Int[Array, "h 8"]) -> Int[Array, ""]:
     return ((2 * table[:, ANGULAR] + 1) * table[:, CONTRACTIONS]).sum()
 
 
-def atoms_of(table: Int[Array, "h 8"], size: int) -> Int[Array, " n"]:
-    """The atom of each of the functions of a table, which ghosts fill up to ``size``."""
-    counts = (2 * table[:, ANGULAR] + 1) * table[:, CONTRACTIONS]
-    return jnp.repeat(table[:, ATOM], counts, total_repeat_length=size)
+def atoms_of(table: Any, size: int) -> np.ndarray:
+    """The atom of each of the functions of a table; ghosts, of the first atom, fill them up to ``size``."""
+    table = np.asarray(table)
+    atoms = np.repeat(table[:, ATOM], (2 * table[:, ANGULAR] + 1) * table[:, CONTRACTIONS])
+    return np.pad(atoms, (0, size - len(atoms)))

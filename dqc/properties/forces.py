@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dqc.derivatives import attach
 from dqc.implicit import differentiable
-from dqc.nuclei import checked, follow_on_device, follow_on_host
+from dqc.integrals.libcint_derivatives import half_the_threads
+from dqc.nuclei import checked, follow_on_device, through_integrals
 from dqc.scf import scf
 from dqc.solution import Solution
 from dqc.system import System
@@ -31,8 +35,8 @@ def forces(
     checked(system, system.coords)
     if solution is None:
         solution = scf(system, xc, **({"tolerance": 1e-6} | options))
-    (direct, overlap), rest = _at_once(_on_grid, _off_grid, system, xc, solution)
-    return -direct - rest - _through_integrals(system, overlap)
+    on_grid, off_grid = _at_once(_on_grid, _off_grid, system, xc, solution)
+    return -on_grid - off_grid
 
 
 def _at_once(first: Callable[..., Any], second: Callable[..., Any], *args: Any) -> tuple[Any, Any]:
@@ -46,36 +50,45 @@ def _at_once(first: Callable[..., Any], second: Callable[..., Any], *args: Any) 
 
 # The large program is without calls to the host, so that it can be kept in the compilation cache.
 @jax.jit
-def _on_grid(system: System, xc: Functional, solution: Solution) -> tuple[Array, dict[str, Any]]:
-    """dE/dR through all but the integrals, and dE by the overlap."""
+def _on_grid(system: System, xc: Functional, solution: Solution) -> Float[Array, "a x"]:
+    """dE/dR through all but the integrals."""
 
-    def energy(coords: Float[Array, "a x"], overlap: Float[Array, "n n"]) -> Float[Array, ""]:
-        moved = replace(follow_on_device(system, coords), overlap=overlap)
-        return differentiable(moved, xc, solution).energy
+    def energy(coords: Float[Array, "a x"]) -> Float[Array, ""]:
+        return differentiable(follow_on_device(system, coords), xc, solution).energy
 
-    direct, overlap = jax.grad(energy, (0, 1))(system.coords, system.overlap)
-    return direct, {"overlap": overlap}
+    return jax.grad(energy)(system.coords)
 
 
 def _off_grid(system: System, xc: Functional, solution: Solution) -> Float[Array, "a x"]:
-    """dE/dR through the integrals whose factors in the energy are known without the grid."""
-    return _through_integrals(system, _by_integrals(system, xc, solution))
+    """dE/dR through the integrals."""
+    slopes = _by_integrals(system, xc, solution)
+    with half_the_threads():
+        return through_integrals(system, slopes)
 
 
 @jax.jit
 def _by_integrals(system: System, xc: Functional, solution: Solution) -> dict[str, Any]:
+    """dE by the integrals: values that need no grid, with derivatives that do."""
+    gridless = replace(system, grid=None, coarse=None)
+    names = ("kinetic", "nuclear", "repulsion")
+    slopes = _by(names, gridless, xc, solution) | {"overlap": _by_overlap(solution)}
+    return attach(slopes, partial(_by, (*names, "overlap")), system, xc, solution)
+
+
+def _by(names: tuple[str, ...], system: System, xc: Functional, solution: Solution) -> dict[str, Any]:
     def energy(integrals: dict[str, Any]) -> Float[Array, ""]:
         return differentiable(replace(system, **integrals), xc, solution).energy
 
-    return jax.grad(energy)({name: getattr(system, name) for name in ("kinetic", "nuclear", "repulsion")})
+    return jax.grad(energy)({name: getattr(system, name) for name in names})
 
 
-@jax.jit
-def _through_integrals(system: System, slopes: dict[str, Any]) -> Float[Array, "a x"]:
-    """What dE by some integrals makes of their motion: libcint on the host."""
+def _by_overlap(solution: Solution) -> Float[Array, "n n"]:
+    """-W of orbitals C that stay orthonormal, W = 1/2 sum_s C (G f + f G) C^T with G = C^T F C.
 
-    def integrals(coords: Float[Array, "a x"]) -> dict[str, Any]:
-        moved = follow_on_host(system, coords)
-        return {name: moved[name] for name in slopes}
-
-    return jax.vjp(integrals, system.coords)[1](slopes)[0]
+    The energy-weighted density matrix: G is diagonal where the field has converged.
+    """
+    f = solution.occupations
+    C = solution.mo_coeff[:, :, : f.shape[1]]
+    G = C.transpose(0, 2, 1) @ solution.fock @ C
+    half = 0.5 * jnp.einsum("sni,sij,sj,smj->nm", C, G, f, C)
+    return -(half + half.T)

@@ -72,7 +72,7 @@ def _product(a: Float[Array, "k i"], b: Float[Array, "k g"]) -> Float[Array, "i 
 class Perceptron(nn.Module):
     """Dense layers with smooth rectifiers between them; the last one, and so the value, starts at zero."""
 
-    hidden: tuple[int, ...] = (16, 16)
+    hidden: tuple[int, ...] = (16, 8)
     precision: str = "float64"
 
     @nn.compact

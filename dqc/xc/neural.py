@@ -217,7 +217,7 @@ def neural(
     parent: str = "pbe",
     rung: str | None = None,
     constraints: str | Iterable[str] = "recommended",
-    hidden: tuple[int, ...] = (16, 16),
+    hidden: tuple[int, ...] = (16, 8),
     seed: int = 0,
     network: Any = None,
     precision: Literal["float64", "float32"] = "float64",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 from functools import cache
 
@@ -94,22 +95,52 @@ def test_small_chunks_change_nothing(name: str, monkeypatch: pytest.MonkeyPatch)
     x = base.coords
     v = random_like(x, 0)
     r = base.repulsion[-1]
-    rule, value = (
-        (motion.exact_motion, r.integrals) if name.endswith("exact") else (motion.fitted_motion, r.factor)
-    )
-    args = (v, x, value, r.omega, (base.source, base.charges))
-    whole = rule(*args)
+    known = (base.source, base.charges, r.omega)
+    if name.endswith("exact"):
+        kind, value = motion.EXACT, r.integrals
+    else:
+        kind, value = motion.FITTED, r.factor
+        known = (*known, value)
+
+    def both() -> tuple:
+        return kind.push(v, x, value, *known), kind.pull(value, x, *known)
+
+    whole = both()
     monkeypatch.setattr(motion, "chunk_rows", lambda rows, size: 7)
-    np.testing.assert_allclose(rule(*args), whole, rtol=0, atol=1e-11 * float(jnp.abs(whole).max()))
+    for found, expected in zip(both(), whole, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-11 * float(jnp.abs(expected).max()))
 
 
 def test_the_memory_of_a_gradient_is_that_of_a_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reverse mode stores a fraction of the integrals with a gradient."""
-    monkeypatch.setattr(motion, "chunk_rows", lambda rows, size: 4)
-    base = system("HI")
-    known = (base.source, base.charges)
-    factor, omega = base.repulsion[0].factor, base.repulsion[0].omega
-    pull = jax.jit(lambda x, w: jax.vjp(lambda v: motion.fitted_motion(v, x, factor, omega, known), x)[1](w))
-    memory = pull.lower(base.coords, factor).compile().memory_analysis().temp_size_in_bytes
-    n = base.overlap.shape[0]
-    assert memory < 0.5 * 3 * n * n * factor.shape[0] * 8
+    """Neither the integrals with a gradient are stored, nor anything of their size."""
+    molecule = dqc.Molecule.from_string(MOLECULES["CH2O"][0])
+    base = dqc.build(molecule, "def2-svp", dqc.functional("hf"))
+    r, n = base.repulsion[0], base.overlap.shape[0]
+    tracemalloc.start()
+    peaks = []
+    for rows in (len(r.factor), 4):
+        monkeypatch.setattr(motion, "chunk_rows", lambda *_, rows=rows: rows)
+        before, _ = tracemalloc.get_traced_memory()
+        tracemalloc.reset_peak()
+        motion.FITTED.pull(r.factor, base.coords, base.source, base.charges, r.omega, r.factor)
+        peaks.append(tracemalloc.get_traced_memory()[1] - before)
+    tracemalloc.stop()
+    integrals = 3 * n * n * r.factor.shape[0] * 8
+    assert peaks[0] > integrals
+    assert peaks[1] < 0.5 * integrals
+
+
+def test_outside_programs_the_host_is_called_once() -> None:
+    """Nothing is traced or compiled, and the derivative by the slope is the map itself."""
+    base = system("OH")
+    args = (base.coords, base.source, base.charges)
+    slope = random_like({"S": base.overlap}, 3)["S"]
+    pull = lambda slope: motion.OVERLAP.pull(slope, *args)  # noqa: E731
+    found = pull(slope)
+    np.testing.assert_allclose(jax.jit(pull)(slope), found, rtol=1e-14, atol=1e-14)
+    v = random_like({"R": base.coords}, 4)["R"]
+    (change,) = jax.vjp(pull, slope)[1](v)
+    np.testing.assert_allclose(change, motion.OVERLAP.push(v, args[0], slope, *args[1:]), rtol=1e-14)
+    assert float(jnp.vdot(found, v)) == pytest.approx(float(jnp.vdot(slope, change)), rel=1e-12)
+    many = jax.vmap(pull)(jnp.stack([slope, 2 * slope]))
+    np.testing.assert_allclose(many[1], 2 * found, rtol=1e-13, atol=1e-13)
