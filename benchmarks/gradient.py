@@ -15,8 +15,7 @@ forces    From a converged solution, against PySCF's analytic gradient with dens
           with the nuclei (grid_response) or does not. Both fields are converged alike: to 1e-7 in the
           orbital gradient.
 memory    Peaks beyond what the process held after its imports, with integrals, grid and compiled programs
-          (from the cache), of energies alone and of each derivative. The program of the forces calls
-          libcint, which JAX does not cache: its peak includes compiling.
+          (from the cache), of energies alone and of each derivative.
 unrolled  Temporary memory of the compiled gradient of the dipole loss, as XLA plans it, through the implicit
           function theorem and through the unrolled iterations, for growing numbers of these.
 peers     One training step (the energy and dE/dtheta, everything built anew) and forces, SCF included, of

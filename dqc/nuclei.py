@@ -73,8 +73,8 @@ def follow_on_host(system: System, coords: Float[Array, "a x"]) -> dict[str, Any
 
 def through_integrals(system: System, slopes: dict[str, Any]) -> Float[Array, "a x"]:
     """dE/dR through those integrals, fields of the system, by which ``slopes`` are dE's."""
-    known = _one_electron_motions(system)
-    pulls = [(slope, *known[name]) for name, slope in slopes.items() if name in known]
+    one_electron = _one_electron_motions(system)
+    pulls = [(slope, *one_electron[name]) for name, slope in slopes.items() if name in one_electron]
     for slope, (name, *how) in zip(slopes.get("repulsion", ()), _repulsion_motions(system), strict=False):
         pulls.append((getattr(slope, name), *how))
     return sum(kind.pull(slope, system.coords, *known) for slope, kind, *known in pulls)

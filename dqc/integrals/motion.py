@@ -61,29 +61,29 @@ def repulsion(
 
 
 class Motion(NamedTuple):
-    """The linear map dR -> d(integrals), and its transpose, as functions on the host.
+    """The linear map dR -> d(integrals), and its transpose, dE/d(integrals) -> dE/dR, on the host.
 
-    Both read what they map, the shape of what they return, coordinates (bohr), and whatever else the
-    integrals are computed from.
+    Both functions read what they map, the shape of what they return, coordinates (bohr), and whatever else
+    the integrals are computed from.
     """
 
-    on_host: Callable[..., np.ndarray]
-    transposed: Callable[..., np.ndarray]
+    pushed: Callable[..., np.ndarray]
+    pulled: Callable[..., np.ndarray]
 
     def push(
         self, move: Float[Array, "a x"], coords: Float[Array, "a x"], value: Array, *known: Any
     ) -> Array:
         """The change of the integrals, whose ``value`` says their shape, as the nuclei move by ``move``."""
         fixed = undifferentiated(SECOND, coords), *known
-        return linear_on_host(self.on_host, self.transposed, value.shape, move, *fixed)
+        return linear_on_host(self.pushed, self.pulled, value.shape, move, *fixed)
 
     def pull(self, slope: Array, coords: Float[Array, "a x"], *known: Any) -> Float[Array, "a x"]:
         """dE/dR through integrals of which ``slope`` is dE/d(integral)."""
         fixed = undifferentiated(SECOND, coords), *known
-        return linear_on_host(self.transposed, self.on_host, coords.shape, slope, *fixed)
+        return linear_on_host(self.pulled, self.pushed, coords.shape, slope, *fixed)
 
 
-def _one_body(
+def _push_one_body(
     name: str, move: np.ndarray, shape: tuple, coords: np.ndarray, source: Source, charges: np.ndarray
 ) -> np.ndarray:
     n = shape[-1]
@@ -92,7 +92,7 @@ def _one_body(
     return -(E + E.transpose(0, 2, 1)).reshape(shape)
 
 
-def _of_one_body(
+def _pull_one_body(
     name: str, slope: np.ndarray, shape: tuple, coords: np.ndarray, source: Source, charges: np.ndarray
 ) -> np.ndarray:
     n = slope.shape[-1]
@@ -102,7 +102,7 @@ def _of_one_body(
     return _of_atoms(shape, of_functions, atoms_of(source.shells, n))
 
 
-def _attraction(
+def _push_attraction(
     move: np.ndarray, shape: tuple, coords: np.ndarray, source: Source, charges: np.ndarray
 ) -> np.ndarray:
     """Nucleus by nucleus."""
@@ -114,7 +114,7 @@ def _attraction(
     return -(E + E.T)
 
 
-def _of_attraction(
+def _pull_attraction(
     slope: np.ndarray, shape: tuple, coords: np.ndarray, source: Source, charges: np.ndarray
 ) -> np.ndarray:
     n, total = len(slope), np.zeros(shape)
@@ -127,7 +127,7 @@ def _of_attraction(
     return total
 
 
-def _fitted(
+def _push_fitted(
     move: np.ndarray,
     shape: tuple,
     coords: np.ndarray,
@@ -157,7 +157,7 @@ def _fitted(
     return W @ dT - 0.5 * (W @ dM @ W.T) @ B
 
 
-def _of_fitted(
+def _pull_fitted(
     slope: np.ndarray,
     shape: tuple,
     coords: np.ndarray,
@@ -187,7 +187,7 @@ def _of_fitted(
     return by_functions + _of_atoms(shape, of_fits, atoms_of(source.auxiliary, size))
 
 
-def _exact(
+def _push_exact(
     move: np.ndarray, shape: tuple, coords: np.ndarray, source: Source, charges: np.ndarray, omega: np.ndarray
 ) -> np.ndarray:
     """d(pq|rs) = A_pq,rs + A_rs,pq with A_pq,rs = -(E_pq,rs + E_qp,rs), row p by row of E."""
@@ -201,7 +201,7 @@ def _exact(
     return A + A.T
 
 
-def _of_exact(
+def _pull_exact(
     slope: np.ndarray,
     shape: tuple,
     coords: np.ndarray,
@@ -219,11 +219,12 @@ def _of_exact(
 
 
 OVERLAP, KINETIC, DIPOLE = (
-    Motion(partial(_one_body, name), partial(_of_one_body, name)) for name in ("overlap", "kinetic", "dipole")
+    Motion(partial(_push_one_body, name), partial(_pull_one_body, name))
+    for name in ("overlap", "kinetic", "dipole")
 )
-ATTRACTION = Motion(_attraction, _of_attraction)
-FITTED = Motion(_fitted, _of_fitted)  # these two read omega, FITTED the factor B as well
-EXACT = Motion(_exact, _of_exact)
+ATTRACTION = Motion(_push_attraction, _pull_attraction)
+FITTED = Motion(_push_fitted, _pull_fitted)  # reads omega and the factor B
+EXACT = Motion(_push_exact, _pull_exact)  # reads omega
 
 
 def _of_atoms(shape: tuple, of_functions: np.ndarray, atoms: np.ndarray) -> np.ndarray:

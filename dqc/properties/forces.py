@@ -48,7 +48,7 @@ def _at_once(first: Callable[..., Any], second: Callable[..., Any], *args: Any) 
         return first(*args), later.result()
 
 
-# The large program is without calls to the host, so that it can be kept in the compilation cache.
+# Neither program calls the host, so that the compilation cache can keep both.
 @jax.jit
 def _on_grid(system: System, xc: Functional, solution: Solution) -> Float[Array, "a x"]:
     """dE/dR through all but the integrals."""
