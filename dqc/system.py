@@ -18,7 +18,7 @@ from dqc.integrals.ao import ao_values
 from dqc.integrals.coulomb import Exact, Fitted
 from dqc.integrals.source import Source, source_of
 from dqc.molecule import Molecule
-from dqc.types import on_device, pytree, replace
+from dqc.types import on_device, pytree, replace, traced
 from dqc.xc.functional import Functional, Needs
 
 CHUNK = 512  # grid points to a chunk
@@ -121,8 +121,7 @@ def check_needs(system: System, xc: Functional) -> None:
     wanted = list(xc.needs.operators[1:])
     held = [r.omega for r in system.repulsion[1 : len(wanted) + 1]]
     # Inside a transformation the omegas have no values to compare; their number still says something.
-    traced = any(isinstance(w, jax.core.Tracer) for w in held)
-    if len(held) < len(wanted) or not (traced or [float(w) for w in held] == wanted):
+    if len(held) < len(wanted) or not (traced(held) or [float(w) for w in held] == wanted):
         raise ValueError(
             "The functional's range-separated exchange needs integrals the system lacks" + remedy
         )

@@ -50,6 +50,11 @@ jax.config.update("jax_cpu_enable_async_dispatch", False)
 T = TypeVar("T")
 
 
+def traced(tree: Any) -> bool:
+    """Whether any leaf has no value yet, since a transformation of JAX is tracing it."""
+    return any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(tree))
+
+
 def on_device(tree: Any) -> Any:
     """The same arrays on the default device, where programs may read them at once."""
     return jax.block_until_ready(jax.device_put(tree))

@@ -23,6 +23,7 @@ from dqc.losses.deviations import Deviations
 from dqc.scf import scf
 from dqc.solution import Solution
 from dqc.system import System
+from dqc.types import traced
 from dqc.xc.functional import Functional
 
 SHARES = (0.25, 0.5, 0.75)
@@ -32,7 +33,7 @@ HYDROGEN, HYDRIDE = -0.5, -0.527751  # exact energies, hartree
 def fields(system: System, xc: Functional, occupations: Float[Array, "q s i"], **options: Any) -> Solution:
     """Self-consistent fields of several occupations, one after the other, stacked along a first axis."""
     occupations = jnp.asarray(occupations, float)
-    if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((system, xc, occupations))):
+    if traced((system, xc, occupations)):
         return _fields(tuple(sorted(options.items())), system, xc, occupations)
     # Outside of transformations the one program of scf serves any number of fields.
     found = [scf(system, xc, f, **options) for f in occupations]

@@ -18,7 +18,7 @@ from dqc.nuclei import checked, follow_on_device, through_integrals
 from dqc.scf import scf
 from dqc.solution import Solution
 from dqc.system import System
-from dqc.types import replace
+from dqc.types import replace, traced
 from dqc.xc.functional import Functional
 
 
@@ -41,10 +41,15 @@ def forces(
 
 def _at_once(first: Callable[..., Any], second: Callable[..., Any], *args: Any) -> tuple[Any, Any]:
     """What two functions make of the arguments: at the same time, unless these are traced."""
-    if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves(args)):
+    if traced(args):
         return first(*args), second(*args)
+
+    def beside() -> Any:
+        with half_the_threads():
+            return second(*args)
+
     with ThreadPoolExecutor(1) as other:
-        later = other.submit(second, *args)
+        later = other.submit(beside)
         return first(*args), later.result()
 
 
@@ -61,9 +66,7 @@ def _on_grid(system: System, xc: Functional, solution: Solution) -> Float[Array,
 
 def _off_grid(system: System, xc: Functional, solution: Solution) -> Float[Array, "a x"]:
     """dE/dR through the integrals."""
-    slopes = _by_integrals(system, xc, solution)
-    with half_the_threads():
-        return through_integrals(system, slopes)
+    return through_integrals(system, _by_integrals(system, xc, solution))
 
 
 @jax.jit
