@@ -58,48 +58,38 @@ def follow_on_device(system: System, coords: Float[Array, "a x"]) -> System:
 def follow_on_host(system: System, coords: Float[Array, "a x"]) -> dict[str, Any]:
     """:func:`follow` for the integrals, whose derivatives libcint computes: the fields of the system."""
 
-    def moved(value: Array, kind: Motion, *known: Any) -> Array:
-        return attach_rule(value, kind.push, coords, value, *known)
+    known = (system.source, system.charges)
 
-    return {
-        name: moved(getattr(system, name), *how) for name, how in _one_electron_motions(system).items()
-    } | {
-        "repulsion": tuple(
-            replace(r, **{name: moved(getattr(r, name), *how)})
-            for r, (name, *how) in zip(system.repulsion, _repulsion_motions(system), strict=True)
-        )
-    }
+    def moved(value: Array, kind: Motion, *own: Array) -> Array:
+        return attach_rule(value, kind.push, coords, value, *known, *own)
+
+    def two_electron(r: Fitted | Exact) -> Fitted | Exact:
+        name, kind, *own = _two_electron(r)
+        return replace(r, **{name: moved(getattr(r, name), kind, *own)})
+
+    found = {name: moved(getattr(system, name), kind) for name, kind in motion.ONE_ELECTRON.items()}
+    return found | {"repulsion": tuple(two_electron(r) for r in system.repulsion)}
 
 
 def through_integrals(system: System, slopes: dict[str, Any]) -> Float[Array, "a x"]:
     """dE/dR through those integrals, fields of the system, by which ``slopes`` are dE's."""
-    one_electron = _one_electron_motions(system)
-    pulls = [(slope, *one_electron[name]) for name, slope in slopes.items() if name in one_electron]
-    for slope, (name, *how) in zip(slopes.get("repulsion", ()), _repulsion_motions(system), strict=False):
-        pulls.append((getattr(slope, name), *how))
-    return sum(kind.pull(slope, system.coords, *known) for slope, kind, *known in pulls)
+    assert system.source is not None
+    known = (system.coords, system.source, system.charges)
+    total = jnp.zeros_like(system.coords)
+    for name, kind in motion.ONE_ELECTRON.items():
+        if name in slopes:
+            total += kind.pull(slopes[name], *known)
+    for r, slope in zip(system.repulsion, slopes["repulsion"], strict=True):
+        name, kind, *own = _two_electron(r)
+        total += kind.pull(getattr(slope, name), *known, *own)
+    return total
 
 
-def _one_electron_motions(system: System) -> dict[str, tuple]:
-    """For each field of one-electron integrals their motion, and what that reads."""
-    kinds = {
-        "overlap": motion.OVERLAP,
-        "kinetic": motion.KINETIC,
-        "dipole": motion.DIPOLE,
-        "nuclear": motion.ATTRACTION,
-    }
-    return {name: (kind, system.source, system.charges) for name, kind in kinds.items()}
-
-
-def _repulsion_motions(system: System) -> list[tuple]:
-    """For each operator the name of its integrals, their motion, and what that reads."""
-    known = (system.source, system.charges)
-    return [
-        ("factor", motion.FITTED, *known, r.omega, r.factor)
-        if isinstance(r, Fitted)
-        else ("integrals", motion.EXACT, *known, r.omega)
-        for r in system.repulsion
-    ]
+def _two_electron(r: Fitted | Exact) -> tuple:
+    """The name of an operator's integrals, their motion, and what it reads besides."""
+    if isinstance(r, Fitted):
+        return "factor", motion.FITTED, r.omega, r.factor
+    return "integrals", motion.EXACT, r.omega
 
 
 def nuclear_repulsion(coords: Float[Array, "a x"], charges: Float[Array, " a"]) -> Float[Array, ""]:

@@ -7,6 +7,7 @@ in the first function, (nabla p|...): the function's own motion is the opposite.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -94,55 +95,68 @@ def one_body_gradient(name: str, n: int, source: Source, charges: Any, coords: A
     return _grown(gradient, (*gradient.shape[:2], n, n))
 
 
-def attraction_gradient(n: int, source: Source, charges: Any, coords: Any, atom: Any) -> np.ndarray:
-    """(nabla_x p| V_A |q), V_A being the attraction by one nucleus and its effective core potential."""
-    mole, atom = moles(source, charges, coords)[0], int(atom)
-    with mole.with_rinv_at_nucleus(atom):
-        gradient = -mole.atom_charge(atom) * mole.intor("int1e_iprinv", comp=3)
-        if atom in mole._ecpbas[:, 0]:
-            gradient = gradient + mole.intor("ECPscalar_iprinv", comp=3)
-    return _grown(gradient, (3, n, n))
+def attraction_gradient(n: int, source: Source, charges: Any, coords: Any) -> Callable[[int], np.ndarray]:
+    """Of a nucleus A: (nabla_x p| V_A |q), its attraction and that of its effective core potential."""
+    mole = moles(source, charges, coords)[0]
+
+    def gradient(atom: int) -> np.ndarray:
+        with mole.with_rinv_at_nucleus(atom):
+            found = -mole.atom_charge(atom) * mole.intor("int1e_iprinv", comp=3)
+            if atom in mole._ecpbas[:, 0]:
+                found = found + mole.intor("ECPscalar_iprinv", comp=3)
+        return _grown(found, (3, n, n))
+
+    return gradient
 
 
 def fitting_gradient(
-    rows: slice, size: int, n: int, source: Source, charges: Any, coords: Any, omega: Any
-) -> tuple[np.ndarray, np.ndarray]:
-    """(P|nabla_x p q) as (x, P, q, p) and (nabla_x P|Q) as (x, P, Q), for the P of ``rows``.
+    size: int, n: int, source: Source, charges: Any, coords: Any, omega: Any
+) -> Callable[[slice], tuple[np.ndarray, np.ndarray]]:
+    """Of a chunk of P: (P|nabla_x p q) as (x, P, q, p) and (nabla_x P|Q) as (x, P, Q).
 
     ``size`` is the number of all fitting functions, ``n`` that of orbitals.
     """
     from pyscf.df import incore
 
-    count = rows.stop - rows.start
-    three, two = np.zeros((3, count, n, n)), np.zeros((3, count, size))
     mole, auxiliary = moles(source, charges, coords)
-    first, last, inside = _covering(auxiliary, rows)
-    if first < last:
-        omega = float(omega) or None
-        with mole.with_range_coulomb(omega), auxiliary.with_range_coulomb(omega):
-            shells = (0, mole.nbas, 0, mole.nbas, first, last)
-            slab = incore.aux_e2(mole, auxiliary, "int3c2e_ip1", comp=3, shls_slice=shells)
-            pair = auxiliary.intor("int2c2e_ip1", comp=3, shls_slice=(first, last, 0, auxiliary.nbas))
-        slab, pair = slab.transpose(0, 3, 2, 1)[:, inside], pair[:, inside]
-        three[:, : slab.shape[1], : mole.nao, : mole.nao] = slab
-        two[:, : pair.shape[1], : auxiliary.nao] = pair
-    return three, two
+    omega = float(omega) or None
+
+    def gradient(rows: slice) -> tuple[np.ndarray, np.ndarray]:
+        count = rows.stop - rows.start
+        three, two = np.zeros((3, count, n, n)), np.zeros((3, count, size))
+        first, last, inside = _covering(auxiliary, rows)
+        if first < last:
+            with mole.with_range_coulomb(omega), auxiliary.with_range_coulomb(omega):
+                shells = (0, mole.nbas, 0, mole.nbas, first, last)
+                slab = incore.aux_e2(mole, auxiliary, "int3c2e_ip1", comp=3, shls_slice=shells)
+                pair = auxiliary.intor("int2c2e_ip1", comp=3, shls_slice=(first, last, 0, auxiliary.nbas))
+            slab, pair = slab.transpose(0, 3, 2, 1)[:, inside], pair[:, inside]
+            three[:, : slab.shape[1], : mole.nao, : mole.nao] = slab
+            two[:, : pair.shape[1], : auxiliary.nao] = pair
+        return three, two
+
+    return gradient
 
 
 def repulsion_gradient(
-    rows: slice, n: int, pairs: int, source: Source, charges: Any, coords: Any, omega: Any
-) -> np.ndarray:
-    """(nabla_x p q|rs) as (x, p, q, rs), for the p of ``rows``, of ``n`` orbitals and their ``pairs``."""
-    out = np.zeros((3, rows.stop - rows.start, n, pairs))
+    n: int, pairs: int, source: Source, charges: Any, coords: Any, omega: Any
+) -> Callable[[slice], np.ndarray]:
+    """Of a chunk of p: (nabla_x p q|rs) as (x, p, q, rs), of ``n`` orbitals and their ``pairs``."""
     mole = moles(source, charges, coords)[0]
-    first, last, inside = _covering(mole, rows)
-    if first < last:
-        shells = (first, last, *(0, mole.nbas) * 3)
-        with mole.with_range_coulomb(float(omega) or None):
-            slab = mole.intor("int2e_ip1", comp=3, aosym="s2kl", shls_slice=shells)
-        slab = slab.reshape(3, -1, mole.nao, slab.shape[-1])[:, inside]
-        out[:, : slab.shape[1], : mole.nao, : slab.shape[-1]] = slab
-    return out
+    omega = float(omega) or None
+
+    def gradient(rows: slice) -> np.ndarray:
+        out = np.zeros((3, rows.stop - rows.start, n, pairs))
+        first, last, inside = _covering(mole, rows)
+        if first < last:
+            shells = (first, last, *(0, mole.nbas) * 3)
+            with mole.with_range_coulomb(omega):
+                slab = mole.intor("int2e_ip1", comp=3, aosym="s2kl", shls_slice=shells)
+            slab = slab.reshape(3, -1, mole.nao, slab.shape[-1])[:, inside]
+            out[:, : slab.shape[1], : mole.nao, : slab.shape[-1]] = slab
+        return out
+
+    return gradient
 
 
 def _covering(mole: Any, rows: slice) -> tuple[int, int, slice]:

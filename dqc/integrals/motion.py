@@ -60,81 +60,88 @@ def repulsion(
     return fetch(partial(function, shape), shape, source, charges, coords, old.omega)
 
 
+class Place(NamedTuple):
+    """What all integrals are computed from."""
+
+    source: Source
+    charges: np.ndarray
+    coords: np.ndarray  # bohr
+
+
 class Motion(NamedTuple):
     """The linear map dR -> d(integrals), and its transpose, dE/d(integrals) -> dE/dR, on the host.
 
-    Both functions read what they map, the shape of what they return, coordinates (bohr), and whatever else
-    the integrals are computed from.
+    Both functions read what they map, the shape of what they return, the :class:`Place`, and what else the
+    integrals are computed from.
     """
 
     pushed: Callable[..., np.ndarray]
     pulled: Callable[..., np.ndarray]
 
     def push(
-        self, move: Float[Array, "a x"], coords: Float[Array, "a x"], value: Array, *known: Any
+        self,
+        move: Float[Array, "a x"],
+        coords: Float[Array, "a x"],
+        value: Array,
+        source: Source,
+        charges: Float[Array, " a"],
+        *own: Array,
     ) -> Array:
         """The change of the integrals, whose ``value`` says their shape, as the nuclei move by ``move``."""
-        fixed = undifferentiated(SECOND, coords), *known
-        return linear_on_host(self.pushed, self.pulled, value.shape, move, *fixed)
+        place = Place(source, charges, undifferentiated(SECOND, coords))  # type: ignore[arg-type]
+        return linear_on_host(self.pushed, self.pulled, value.shape, move, place, *own)
 
-    def pull(self, slope: Array, coords: Float[Array, "a x"], *known: Any) -> Float[Array, "a x"]:
+    def pull(
+        self,
+        slope: Array,
+        coords: Float[Array, "a x"],
+        source: Source,
+        charges: Float[Array, " a"],
+        *own: Array,
+    ) -> Float[Array, "a x"]:
         """dE/dR through integrals of which ``slope`` is dE/d(integral)."""
-        fixed = undifferentiated(SECOND, coords), *known
-        return linear_on_host(self.pulled, self.pushed, coords.shape, slope, *fixed)
+        place = Place(source, charges, undifferentiated(SECOND, coords))  # type: ignore[arg-type]
+        return linear_on_host(self.pulled, self.pushed, coords.shape, slope, place, *own)
 
 
-def _push_one_body(
-    name: str, move: np.ndarray, shape: tuple, coords: np.ndarray, source: Source, charges: np.ndarray
-) -> np.ndarray:
+def _push_one_body(name: str, move: np.ndarray, shape: tuple, place: Place) -> np.ndarray:
     n = shape[-1]
-    gradient = host.one_body_gradient(name, n, source, charges, coords)
-    E = np.einsum("xkpq,px->kpq", gradient, move[atoms_of(source.shells, n)])
+    gradient = host.one_body_gradient(name, n, *place)
+    E = np.einsum("xkpq,px->kpq", gradient, move[atoms_of(place.source.shells, n)])
     return -(E + E.transpose(0, 2, 1)).reshape(shape)
 
 
-def _pull_one_body(
-    name: str, slope: np.ndarray, shape: tuple, coords: np.ndarray, source: Source, charges: np.ndarray
-) -> np.ndarray:
+def _pull_one_body(name: str, slope: np.ndarray, shape: tuple, place: Place) -> np.ndarray:
     n = slope.shape[-1]
-    gradient = host.one_body_gradient(name, n, source, charges, coords)
+    gradient = host.one_body_gradient(name, n, *place)
     slope = slope.reshape(-1, n, n)
     of_functions = -np.einsum("xkpq,kpq->px", gradient, slope + slope.transpose(0, 2, 1))
-    return _of_atoms(shape, of_functions, atoms_of(source.shells, n))
+    return _of_atoms(shape, of_functions, atoms_of(place.source.shells, n))
 
 
-def _push_attraction(
-    move: np.ndarray, shape: tuple, coords: np.ndarray, source: Source, charges: np.ndarray
-) -> np.ndarray:
+def _push_attraction(move: np.ndarray, shape: tuple, place: Place) -> np.ndarray:
     """Nucleus by nucleus."""
     n, E = shape[-1], np.zeros(shape)
-    on_functions = move[atoms_of(source.shells, n)]
+    on_functions = move[atoms_of(place.source.shells, n)]
+    gradient = host.attraction_gradient(n, *place)
     for atom, own in enumerate(move):
-        gradient = host.attraction_gradient(n, source, charges, coords, atom)
-        E += np.einsum("xpq,px->pq", gradient, on_functions - own)
+        E += np.einsum("xpq,px->pq", gradient(atom), on_functions - own)
     return -(E + E.T)
 
 
-def _pull_attraction(
-    slope: np.ndarray, shape: tuple, coords: np.ndarray, source: Source, charges: np.ndarray
-) -> np.ndarray:
+def _pull_attraction(slope: np.ndarray, shape: tuple, place: Place) -> np.ndarray:
     n, total = len(slope), np.zeros(shape)
-    at, slope = atoms_of(source.shells, n), slope + slope.T
-    for atom in range(len(charges)):
-        gradient = host.attraction_gradient(n, source, charges, coords, atom)
-        of_functions = -np.einsum("xpq,pq->px", gradient, slope)
+    at, slope = atoms_of(place.source.shells, n), slope + slope.T
+    gradient = host.attraction_gradient(n, *place)
+    for atom in range(len(total)):
+        of_functions = -np.einsum("xpq,pq->px", gradient(atom), slope)
         total += _of_atoms(shape, of_functions, at)
         total[atom] -= of_functions.sum(0)
     return total
 
 
 def _push_fitted(
-    move: np.ndarray,
-    shape: tuple,
-    coords: np.ndarray,
-    source: Source,
-    charges: np.ndarray,
-    omega: np.ndarray,
-    B: np.ndarray,
+    move: np.ndarray, shape: tuple, place: Place, omega: np.ndarray, B: np.ndarray
 ) -> np.ndarray:
     """dB = W (dT - 1/2 dM W^T B) for B = W T, with T = (P|pq), M = (P|Q) and W^T W = M^(-1).
 
@@ -144,12 +151,14 @@ def _push_fitted(
     forces by 1.1e-8 hartree/bohr at most where it was measured (water, CAM-B3LYP, def2-TZVP).
     """
     size, n = len(B), orbitals_of(B.shape[1])
-    W = host.inverse_root(size, source, charges, coords, omega)
+    W = host.inverse_root(size, *place, omega)
     p, q = np.tril_indices(n)
-    on_functions, on_fits = move[atoms_of(source.shells, n)], move[atoms_of(source.auxiliary, size)]
+    on_functions = move[atoms_of(place.source.shells, n)]
+    on_fits = move[atoms_of(place.source.auxiliary, size)]
     dT, dM = np.zeros(shape), np.zeros((size, size))
+    gradient = host.fitting_gradient(size, n, *place, omega)
     for rows in _chunks(size, n * n + size):
-        three, two = host.fitting_gradient(rows, size, n, source, charges, coords, omega)
+        three, two = gradient(rows)
         own = on_fits[rows]
         E = sum(three[x] * (on_functions[:, x] - own[:, x, None, None]) for x in range(3))
         dT[rows] = -(E[:, p, q] + E[:, q, p])
@@ -158,22 +167,18 @@ def _push_fitted(
 
 
 def _pull_fitted(
-    slope: np.ndarray,
-    shape: tuple,
-    coords: np.ndarray,
-    source: Source,
-    charges: np.ndarray,
-    omega: np.ndarray,
-    B: np.ndarray,
+    slope: np.ndarray, shape: tuple, place: Place, omega: np.ndarray, B: np.ndarray
 ) -> np.ndarray:
     size, n = len(B), orbitals_of(B.shape[1])
-    W = host.inverse_root(size, source, charges, coords, omega)
+    W = host.inverse_root(size, *place, omega)
     p, q = np.tril_indices(n)
-    by_T, by_M = W.T @ slope, -0.5 * W.T @ (slope @ B.T) @ W
+    by_M = -0.5 * (W.T @ (slope @ B.T) @ W)
+    by_T = W.T @ slope
     by_T[:, p == q] *= 2.0
     of_functions, of_fits = np.zeros((n, 3)), np.zeros((size, 3))
+    gradient = host.fitting_gradient(size, n, *place, omega)
     for rows in _chunks(size, n * n + size):
-        three, two = host.fitting_gradient(rows, size, n, source, charges, coords, omega)
+        three, two = gradient(rows)
         by_E = np.empty((len(by_T[rows]), n, n))
         by_E[:, p, q] = by_E[:, q, p] = by_T[rows]
         for x in range(3):
@@ -183,46 +188,36 @@ def _pull_fitted(
             moved = two[x] * by_M[rows]
             of_fits[rows, x] -= moved.sum(1)
             of_fits[:, x] += moved.sum(0)
-    by_functions = _of_atoms(shape, of_functions, atoms_of(source.shells, n))
-    return by_functions + _of_atoms(shape, of_fits, atoms_of(source.auxiliary, size))
+    by_functions = _of_atoms(shape, of_functions, atoms_of(place.source.shells, n))
+    return by_functions + _of_atoms(shape, of_fits, atoms_of(place.source.auxiliary, size))
 
 
-def _push_exact(
-    move: np.ndarray, shape: tuple, coords: np.ndarray, source: Source, charges: np.ndarray, omega: np.ndarray
-) -> np.ndarray:
+def _push_exact(move: np.ndarray, shape: tuple, place: Place, omega: np.ndarray) -> np.ndarray:
     """d(pq|rs) = A_pq,rs + A_rs,pq with A_pq,rs = -(E_pq,rs + E_qp,rs), row p by row of E."""
     pairs, n = shape[0], orbitals_of(shape[0])
-    on_functions, A = move[atoms_of(source.shells, n)], np.zeros(shape)
+    on_functions, A = move[atoms_of(place.source.shells, n)], np.zeros(shape)
+    gradient = host.repulsion_gradient(n, pairs, *place, omega)
     for rows in _chunks(n, n * pairs):
-        gradient = host.repulsion_gradient(rows, n, pairs, source, charges, coords, omega)
-        E = np.einsum("xpqk,px->pqk", gradient, on_functions[rows])
+        E = np.einsum("xpqk,px->pqk", gradient(rows), on_functions[rows])
         pair, twice = _pairs(rows, n)
         np.add.at(A, pair, -twice * E)
     return A + A.T
 
 
-def _pull_exact(
-    slope: np.ndarray,
-    shape: tuple,
-    coords: np.ndarray,
-    source: Source,
-    charges: np.ndarray,
-    omega: np.ndarray,
-) -> np.ndarray:
+def _pull_exact(slope: np.ndarray, shape: tuple, place: Place, omega: np.ndarray) -> np.ndarray:
     pairs, n = len(slope), orbitals_of(len(slope))
     slope, of_functions = slope + slope.T, np.zeros((n, 3))
+    gradient = host.repulsion_gradient(n, pairs, *place, omega)
     for rows in _chunks(n, n * pairs):
-        gradient = host.repulsion_gradient(rows, n, pairs, source, charges, coords, omega)
         pair, twice = _pairs(rows, n)
-        of_functions[rows] = -np.einsum("xpqk,pqk->px", gradient, twice * slope[pair])
-    return _of_atoms(shape, of_functions, atoms_of(source.shells, n))
+        of_functions[rows] = -np.einsum("xpqk,pqk->px", gradient(rows), twice * slope[pair])
+    return _of_atoms(shape, of_functions, atoms_of(place.source.shells, n))
 
 
-OVERLAP, KINETIC, DIPOLE = (
-    Motion(partial(_push_one_body, name), partial(_pull_one_body, name))
+ONE_ELECTRON = {
+    name: Motion(partial(_push_one_body, name), partial(_pull_one_body, name))
     for name in ("overlap", "kinetic", "dipole")
-)
-ATTRACTION = Motion(_push_attraction, _pull_attraction)
+} | {"nuclear": Motion(_push_attraction, _pull_attraction)}
 FITTED = Motion(_push_fitted, _pull_fitted)  # reads omega and the factor B
 EXACT = Motion(_push_exact, _pull_exact)  # reads omega
 

@@ -132,15 +132,15 @@ def test_the_memory_of_a_gradient_is_that_of_a_chunk(monkeypatch: pytest.MonkeyP
 
 def test_outside_programs_the_host_is_called_once() -> None:
     """Nothing is traced or compiled, and the derivative by the slope is the map itself."""
-    base = system("OH")
+    base, kind = system("OH"), motion.ONE_ELECTRON["overlap"]
     args = (base.coords, base.source, base.charges)
     slope = random_like({"S": base.overlap}, 3)["S"]
-    pull = lambda slope: motion.OVERLAP.pull(slope, *args)  # noqa: E731
+    pull = lambda slope: kind.pull(slope, *args)  # noqa: E731
     found = pull(slope)
     np.testing.assert_allclose(jax.jit(pull)(slope), found, rtol=1e-14, atol=1e-14)
     v = random_like({"R": base.coords}, 4)["R"]
     (change,) = jax.vjp(pull, slope)[1](v)
-    np.testing.assert_allclose(change, motion.OVERLAP.push(v, args[0], slope, *args[1:]), rtol=1e-14)
+    np.testing.assert_allclose(change, kind.push(v, args[0], slope, *args[1:]), rtol=1e-14)
     assert float(jnp.vdot(found, v)) == pytest.approx(float(jnp.vdot(slope, change)), rel=1e-12)
     many = jax.vmap(pull)(jnp.stack([slope, 2 * slope]))
     np.testing.assert_allclose(many[1], 2 * found, rtol=1e-13, atol=1e-13)
