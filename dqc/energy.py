@@ -51,29 +51,36 @@ def energies(
     xc: Functional,
     orbitals: Float[Array, "s n i"],
     occupations: Float[Array, "s i"],
+    keep: bool = True,
 ) -> Energies:
-    """The energies alone, on ``system.grid``: what is differentiated by everything but P."""
+    """The energies alone, on ``system.grid``: what is differentiated by everything but P.
+
+    Of each chunk of the grid a reverse pass needs what the functional sees there. To ``keep`` it, which is
+    little, spares the AO values where the energies are wanted with their derivatives by the functional. Where
+    derivatives alone are wanted, it costs a pass over the grid that is not needed otherwise.
+    """
     P = density_matrix(orbitals, occupations).sum(0)
     J = system.repulsion[0].coulomb(P)
     _, E_x = exact_exchange(system, xc, orbitals, occupations)
     E_xc = jnp.zeros((), orbitals.dtype)
     mixed = exchange_on_points(system, xc, orbitals, occupations)
 
-    # Of a chunk, a reverse pass keeps what the functional sees, which is little: AO values are made again for
-    # derivatives by orbitals and nuclei, not for those by the functional. (A policy that keeps it by its name
-    # would do the same, but loses terms of jax.grad by positions of jax.grad by the functional: jax 0.10.)
-    @jax.checkpoint
     def seen(block: Block) -> tuple[Any, ...]:
         ao, local, _ = chunk_orbitals(system, xc, block, orbitals)
         return *spin_rows(ao, local, occupations, xc.needs.rung), mixed(block, ao, local)[0]
 
-    @jax.checkpoint
     def integrated(weights: Array, rows: tuple[Any, ...]) -> Array:
         return jnp.vdot(weights, xc(features(*rows)))
 
     def chunk(E: Array, block: Block) -> tuple[Array, None]:
         return E + integrated(block.weights, seen(block)), None
 
+    # A policy that keeps the rows by their name loses terms of jax.grad by positions of jax.grad by the
+    # functional (jax 0.10).
+    if keep:
+        seen, integrated = jax.checkpoint(seen), jax.checkpoint(integrated)
+    else:
+        chunk = jax.checkpoint(chunk)
     exchange = exchange_on_all(system, xc, orbitals, occupations)
     for block in blocks_of(xc, system.grid, exchange):
         E_xc, _ = jax.lax.scan(chunk, E_xc, block)

@@ -89,7 +89,7 @@ def _field(
 
 
 def _total(chart: Any, y: Array, system: System, xc: Functional, occupations: Array) -> Float[Array, ""]:
-    return energies(system, xc, chart.moved(y, system.overlap), occupations).total
+    return energies(system, xc, chart.moved(y, system.overlap), occupations, keep=False).total
 
 
 def _fields(

@@ -218,12 +218,16 @@ def _advance(product: Array, s: _State) -> _State:
 
 
 def _smallest_ritz(s: _State) -> Array:
-    """The eigenvalue of least magnitude of the tridiagonal matrix built so far."""
-    used = jnp.arange(s.alphas.shape[0]) < s.iteration
-    far = 2.0 * (jnp.abs(s.alphas) + jnp.abs(s.betas)).max() + 1.0
-    diagonal = jnp.where(used, s.alphas, far)
-    beside = jnp.where(used[1:], s.betas[:-1], 0.0)
-    matrix = jnp.diag(diagonal) + jnp.diag(beside, 1) + jnp.diag(beside, -1)
-    values = jnp.linalg.eigvalsh(jnp.where(jnp.isfinite(matrix), matrix, 0.0))
-    smallest = values[jnp.argmin(jnp.abs(values))]
-    return jnp.where(s.iteration > 0, smallest, jnp.inf)
+    """The eigenvalue of least magnitude of the tridiagonal matrix built so far; inf before the first."""
+    steps = jnp.arange(s.alphas.shape[0])
+
+    def smallest() -> Array:
+        far = 2.0 * (jnp.abs(s.alphas) + jnp.abs(s.betas)).max() + 1.0
+        diagonal = jnp.where(steps < s.iteration, s.alphas, far)
+        beside = jnp.where(steps[1:] < s.iteration, s.betas[:-1], 0.0)
+        matrix = jnp.diag(diagonal) + jnp.diag(beside, 1) + jnp.diag(beside, -1)
+        values = jnp.linalg.eigvalsh(jnp.where(jnp.isfinite(matrix), matrix, 0.0))
+        return values[jnp.argmin(jnp.abs(values))]
+
+    # Of all max_iterations rows, whatever was built: worth a branch.
+    return jax.lax.cond(s.iteration > 0, smallest, lambda: jnp.asarray(jnp.inf, s.alphas.dtype))
