@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -60,8 +61,12 @@ def follow_on_host(system: System, coords: Float[Array, "a x"]) -> dict[str, Any
 
     known = (system.source, system.charges)
 
+    def change(kind: Motion, move: Array, coords: Array, value: Array, *args: Any) -> Array:
+        source, charges, *own = args
+        return kind.push(move, value, motion.place(source, charges, coords), *own)
+
     def moved(value: Array, kind: Motion, *own: Array) -> Array:
-        return attach_rule(value, kind.push, coords, value, *known, *own)
+        return attach_rule(value, partial(change, kind), coords, value, *known, *own)
 
     def two_electron(r: Fitted | Exact) -> Fitted | Exact:
         name, kind, *own = _two_electron(r)
@@ -74,15 +79,12 @@ def follow_on_host(system: System, coords: Float[Array, "a x"]) -> dict[str, Any
 def through_integrals(system: System, slopes: dict[str, Any]) -> Float[Array, "a x"]:
     """dE/dR through those integrals, fields of the system, by which ``slopes`` are dE's."""
     assert system.source is not None
-    known = (system.coords, system.source, system.charges)
-    total = jnp.zeros_like(system.coords)
-    for name, kind in motion.ONE_ELECTRON.items():
-        if name in slopes:
-            total += kind.pull(slopes[name], *known)
+    here = motion.place(system.source, system.charges, system.coords)
+    parts = [kind.pull(slopes[name], here) for name, kind in motion.ONE_ELECTRON.items() if name in slopes]
     for r, slope in zip(system.repulsion, slopes["repulsion"], strict=True):
         name, kind, *own = _two_electron(r)
-        total += kind.pull(getattr(slope, name), *known, *own)
-    return total
+        parts.append(kind.pull(getattr(slope, name), here, *own))
+    return jnp.stack(parts).sum(0)
 
 
 def _two_electron(r: Fitted | Exact) -> tuple:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -180,7 +180,7 @@ def test_the_source_survives_a_file(tmp_path: Path) -> None:
     assert energies[0] == energies[1]
 
 
-@pytest.mark.parametrize("terms", [by_fock, energies])
+@pytest.mark.parametrize("terms", [by_fock, energies, partial(energies, keep=False)])
 def test_second_derivatives_that_mix_positions_with_other_inputs(terms: Callable) -> None:
     """d/dtheta of dE/dR, reverse over reverse and forward over reverse, in both orders."""
     base = system("OH", "pbe", ao="stored")

@@ -64,8 +64,13 @@ class Place(NamedTuple):
     """What all integrals are computed from."""
 
     source: Source
-    charges: np.ndarray
-    coords: np.ndarray  # bohr
+    charges: Array | np.ndarray
+    coords: Array | np.ndarray  # bohr
+
+
+def place(source: Source, charges: Float[Array, " a"], coords: Float[Array, "a x"]) -> Place:
+    """A place whose integrals' derivatives refuse to be differentiated by its coordinates."""
+    return Place(source, charges, undifferentiated(SECOND, coords))
 
 
 class Motion(NamedTuple):
@@ -78,71 +83,52 @@ class Motion(NamedTuple):
     pushed: Callable[..., np.ndarray]
     pulled: Callable[..., np.ndarray]
 
-    def push(
-        self,
-        move: Float[Array, "a x"],
-        coords: Float[Array, "a x"],
-        value: Array,
-        source: Source,
-        charges: Float[Array, " a"],
-        *own: Array,
-    ) -> Array:
+    def push(self, move: Float[Array, "a x"], value: Array, at: Place, *own: Array) -> Array:
         """The change of the integrals, whose ``value`` says their shape, as the nuclei move by ``move``."""
-        place = Place(source, charges, undifferentiated(SECOND, coords))  # type: ignore[arg-type]
-        return linear_on_host(self.pushed, self.pulled, value.shape, move, place, *own)
+        return linear_on_host(self.pushed, self.pulled, value.shape, move, at, *own)
 
-    def pull(
-        self,
-        slope: Array,
-        coords: Float[Array, "a x"],
-        source: Source,
-        charges: Float[Array, " a"],
-        *own: Array,
-    ) -> Float[Array, "a x"]:
+    def pull(self, slope: Array, at: Place, *own: Array) -> Float[Array, "a x"]:
         """dE/dR through integrals of which ``slope`` is dE/d(integral)."""
-        place = Place(source, charges, undifferentiated(SECOND, coords))  # type: ignore[arg-type]
-        return linear_on_host(self.pulled, self.pushed, coords.shape, slope, place, *own)
+        return linear_on_host(self.pulled, self.pushed, at.coords.shape, slope, at, *own)
 
 
-def _push_one_body(name: str, move: np.ndarray, shape: tuple, place: Place) -> np.ndarray:
+def _push_one_body(name: str, move: np.ndarray, shape: tuple, at: Place) -> np.ndarray:
     n = shape[-1]
-    gradient = host.one_body_gradient(name, n, *place)
-    E = np.einsum("xkpq,px->kpq", gradient, move[atoms_of(place.source.shells, n)])
+    gradient = host.one_body_gradient(name, n, *at)
+    E = np.einsum("xkpq,px->kpq", gradient, move[atoms_of(at.source.shells, n)])
     return -(E + E.transpose(0, 2, 1)).reshape(shape)
 
 
-def _pull_one_body(name: str, slope: np.ndarray, shape: tuple, place: Place) -> np.ndarray:
+def _pull_one_body(name: str, slope: np.ndarray, shape: tuple, at: Place) -> np.ndarray:
     n = slope.shape[-1]
-    gradient = host.one_body_gradient(name, n, *place)
+    gradient = host.one_body_gradient(name, n, *at)
     slope = slope.reshape(-1, n, n)
     of_functions = -np.einsum("xkpq,kpq->px", gradient, slope + slope.transpose(0, 2, 1))
-    return _of_atoms(shape, of_functions, atoms_of(place.source.shells, n))
+    return _of_atoms(shape, of_functions, atoms_of(at.source.shells, n))
 
 
-def _push_attraction(move: np.ndarray, shape: tuple, place: Place) -> np.ndarray:
+def _push_attraction(move: np.ndarray, shape: tuple, at: Place) -> np.ndarray:
     """Nucleus by nucleus."""
     n, E = shape[-1], np.zeros(shape)
-    on_functions = move[atoms_of(place.source.shells, n)]
-    gradient = host.attraction_gradient(n, *place)
+    on_functions = move[atoms_of(at.source.shells, n)]
+    gradient = host.attraction_gradient(n, *at)
     for atom, own in enumerate(move):
         E += np.einsum("xpq,px->pq", gradient(atom), on_functions - own)
     return -(E + E.T)
 
 
-def _pull_attraction(slope: np.ndarray, shape: tuple, place: Place) -> np.ndarray:
+def _pull_attraction(slope: np.ndarray, shape: tuple, at: Place) -> np.ndarray:
     n, total = len(slope), np.zeros(shape)
-    at, slope = atoms_of(place.source.shells, n), slope + slope.T
-    gradient = host.attraction_gradient(n, *place)
+    atoms, slope = atoms_of(at.source.shells, n), slope + slope.T
+    gradient = host.attraction_gradient(n, *at)
     for atom in range(len(total)):
         of_functions = -np.einsum("xpq,pq->px", gradient(atom), slope)
-        total += _of_atoms(shape, of_functions, at)
+        total += _of_atoms(shape, of_functions, atoms)
         total[atom] -= of_functions.sum(0)
     return total
 
 
-def _push_fitted(
-    move: np.ndarray, shape: tuple, place: Place, omega: np.ndarray, B: np.ndarray
-) -> np.ndarray:
+def _push_fitted(move: np.ndarray, shape: tuple, at: Place, omega: np.ndarray, B: np.ndarray) -> np.ndarray:
     """dB = W (dT - 1/2 dM W^T B) for B = W T, with T = (P|pq), M = (P|Q) and W^T W = M^(-1).
 
     B counts in B^T B alone, of which this is the derivative, T^T M^(-1) dT - 1/2 T^T M^(-1) dM M^(-1) T
@@ -151,12 +137,12 @@ def _push_fitted(
     forces by 1.1e-8 hartree/bohr at most where it was measured (water, CAM-B3LYP, def2-TZVP).
     """
     size, n = len(B), orbitals_of(B.shape[1])
-    W = host.inverse_root(size, *place, omega)
+    W = host.inverse_root(size, *at, omega)
     p, q = np.tril_indices(n)
-    on_functions = move[atoms_of(place.source.shells, n)]
-    on_fits = move[atoms_of(place.source.auxiliary, size)]
+    on_functions = move[atoms_of(at.source.shells, n)]
+    on_fits = move[atoms_of(at.source.auxiliary, size)]
     dT, dM = np.zeros(shape), np.zeros((size, size))
-    gradient = host.fitting_gradient(size, n, *place, omega)
+    gradient = host.fitting_gradient(size, n, *at, omega)
     for rows in _chunks(size, n * n + size):
         three, two = gradient(rows)
         own = on_fits[rows]
@@ -166,17 +152,15 @@ def _push_fitted(
     return W @ dT - 0.5 * (W @ dM @ W.T) @ B
 
 
-def _pull_fitted(
-    slope: np.ndarray, shape: tuple, place: Place, omega: np.ndarray, B: np.ndarray
-) -> np.ndarray:
+def _pull_fitted(slope: np.ndarray, shape: tuple, at: Place, omega: np.ndarray, B: np.ndarray) -> np.ndarray:
     size, n = len(B), orbitals_of(B.shape[1])
-    W = host.inverse_root(size, *place, omega)
+    W = host.inverse_root(size, *at, omega)
     p, q = np.tril_indices(n)
     by_M = -0.5 * (W.T @ (slope @ B.T) @ W)
     by_T = W.T @ slope
     by_T[:, p == q] *= 2.0
     of_functions, of_fits = np.zeros((n, 3)), np.zeros((size, 3))
-    gradient = host.fitting_gradient(size, n, *place, omega)
+    gradient = host.fitting_gradient(size, n, *at, omega)
     for rows in _chunks(size, n * n + size):
         three, two = gradient(rows)
         by_E = np.empty((len(by_T[rows]), n, n))
@@ -188,15 +172,15 @@ def _pull_fitted(
             moved = two[x] * by_M[rows]
             of_fits[rows, x] -= moved.sum(1)
             of_fits[:, x] += moved.sum(0)
-    by_functions = _of_atoms(shape, of_functions, atoms_of(place.source.shells, n))
-    return by_functions + _of_atoms(shape, of_fits, atoms_of(place.source.auxiliary, size))
+    by_functions = _of_atoms(shape, of_functions, atoms_of(at.source.shells, n))
+    return by_functions + _of_atoms(shape, of_fits, atoms_of(at.source.auxiliary, size))
 
 
-def _push_exact(move: np.ndarray, shape: tuple, place: Place, omega: np.ndarray) -> np.ndarray:
+def _push_exact(move: np.ndarray, shape: tuple, at: Place, omega: np.ndarray) -> np.ndarray:
     """d(pq|rs) = A_pq,rs + A_rs,pq with A_pq,rs = -(E_pq,rs + E_qp,rs), row p by row of E."""
     pairs, n = shape[0], orbitals_of(shape[0])
-    on_functions, A = move[atoms_of(place.source.shells, n)], np.zeros(shape)
-    gradient = host.repulsion_gradient(n, pairs, *place, omega)
+    on_functions, A = move[atoms_of(at.source.shells, n)], np.zeros(shape)
+    gradient = host.repulsion_gradient(n, pairs, *at, omega)
     for rows in _chunks(n, n * pairs):
         E = np.einsum("xpqk,px->pqk", gradient(rows), on_functions[rows])
         pair, twice = _pairs(rows, n)
@@ -204,14 +188,14 @@ def _push_exact(move: np.ndarray, shape: tuple, place: Place, omega: np.ndarray)
     return A + A.T
 
 
-def _pull_exact(slope: np.ndarray, shape: tuple, place: Place, omega: np.ndarray) -> np.ndarray:
+def _pull_exact(slope: np.ndarray, shape: tuple, at: Place, omega: np.ndarray) -> np.ndarray:
     pairs, n = len(slope), orbitals_of(len(slope))
     slope, of_functions = slope + slope.T, np.zeros((n, 3))
-    gradient = host.repulsion_gradient(n, pairs, *place, omega)
+    gradient = host.repulsion_gradient(n, pairs, *at, omega)
     for rows in _chunks(n, n * pairs):
         pair, twice = _pairs(rows, n)
         of_functions[rows] = -np.einsum("xpqk,pqk->px", gradient(rows), twice * slope[pair])
-    return _of_atoms(shape, of_functions, atoms_of(place.source.shells, n))
+    return _of_atoms(shape, of_functions, atoms_of(at.source.shells, n))
 
 
 ONE_ELECTRON = {

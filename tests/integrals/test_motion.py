@@ -95,7 +95,7 @@ def test_small_chunks_change_nothing(name: str, monkeypatch: pytest.MonkeyPatch)
     x = base.coords
     v = random_like(x, 0)
     r = base.repulsion[-1]
-    known = (base.source, base.charges, r.omega)
+    known = (motion.place(base.source, base.charges, x), r.omega)
     if name.endswith("exact"):
         kind, value = motion.EXACT, r.integrals
     else:
@@ -103,7 +103,7 @@ def test_small_chunks_change_nothing(name: str, monkeypatch: pytest.MonkeyPatch)
         known = (*known, value)
 
     def both() -> tuple:
-        return kind.push(v, x, value, *known), kind.pull(value, x, *known)
+        return kind.push(v, value, *known), kind.pull(value, *known)
 
     whole = both()
     monkeypatch.setattr(motion, "chunk_rows", lambda rows, size: 7)
@@ -116,13 +116,14 @@ def test_the_memory_of_a_gradient_is_that_of_a_chunk(monkeypatch: pytest.MonkeyP
     molecule = dqc.Molecule.from_string(MOLECULES["CH2O"][0])
     base = dqc.build(molecule, "def2-svp", dqc.functional("hf"))
     r, n = base.repulsion[0], base.overlap.shape[0]
+    here = motion.place(base.source, base.charges, base.coords)
     tracemalloc.start()
     peaks = []
     for rows in (len(r.factor), 4):
         monkeypatch.setattr(motion, "chunk_rows", lambda *_, rows=rows: rows)
         before, _ = tracemalloc.get_traced_memory()
         tracemalloc.reset_peak()
-        motion.FITTED.pull(r.factor, base.coords, base.source, base.charges, r.omega, r.factor)
+        motion.FITTED.pull(r.factor, here, r.omega, r.factor)
         peaks.append(tracemalloc.get_traced_memory()[1] - before)
     tracemalloc.stop()
     integrals = 3 * n * n * r.factor.shape[0] * 8
@@ -133,14 +134,14 @@ def test_the_memory_of_a_gradient_is_that_of_a_chunk(monkeypatch: pytest.MonkeyP
 def test_outside_programs_the_host_is_called_once() -> None:
     """Nothing is traced or compiled, and the derivative by the slope is the map itself."""
     base, kind = system("OH"), motion.ONE_ELECTRON["overlap"]
-    args = (base.coords, base.source, base.charges)
+    here = motion.place(base.source, base.charges, base.coords)
     slope = random_like({"S": base.overlap}, 3)["S"]
-    pull = lambda slope: kind.pull(slope, *args)  # noqa: E731
+    pull = lambda slope: kind.pull(slope, here)  # noqa: E731
     found = pull(slope)
     np.testing.assert_allclose(jax.jit(pull)(slope), found, rtol=1e-14, atol=1e-14)
     v = random_like({"R": base.coords}, 4)["R"]
     (change,) = jax.vjp(pull, slope)[1](v)
-    np.testing.assert_allclose(change, kind.push(v, args[0], slope, *args[1:]), rtol=1e-14)
+    np.testing.assert_allclose(change, kind.push(v, slope, here), rtol=1e-14)
     assert float(jnp.vdot(found, v)) == pytest.approx(float(jnp.vdot(slope, change)), rel=1e-12)
     many = jax.vmap(pull)(jnp.stack([slope, 2 * slope]))
     np.testing.assert_allclose(many[1], 2 * found, rtol=1e-13, atol=1e-13)
