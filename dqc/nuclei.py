@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import jax
@@ -59,14 +58,13 @@ def follow_on_device(system: System, coords: Float[Array, "a x"]) -> System:
 def follow_on_host(system: System, coords: Float[Array, "a x"]) -> dict[str, Any]:
     """:func:`follow` for the integrals, whose derivatives libcint computes: the fields of the system."""
 
-    known = (system.source, system.charges)
-
-    def change(kind: Motion, move: Array, coords: Array, value: Array, *args: Any) -> Array:
-        source, charges, *own = args
-        return kind.push(move, value, motion.place(source, charges, coords), *own)
-
     def moved(value: Array, kind: Motion, *own: Array) -> Array:
-        return attach_rule(value, partial(change, kind), coords, value, *known, *own)
+        def change(
+            move: Array, coords: Array, value: Array, source: Any, charges: Array, *own: Array
+        ) -> Array:
+            return kind.push(move, value, motion.place(source, charges, coords), *own)
+
+        return attach_rule(value, change, coords, value, system.source, system.charges, *own)
 
     def two_electron(r: Fitted | Exact) -> Fitted | Exact:
         name, kind, *own = _two_electron(r)
