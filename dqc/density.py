@@ -9,6 +9,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dqc.derivatives import linear
 from dqc.xc.features import Features
 from dqc.xc.functional import Rung
 
@@ -34,7 +35,8 @@ def spin_rows(
     derivatives = 1 if rung == "lda" else 4
     points = ao.shape[1]
     columns = orbitals.transpose(1, 0, 2).reshape(m, spins * slots)
-    psi = (ao[:derivatives].reshape(-1, m) @ columns).reshape(derivatives, points, spins, slots)
+    psi = linear(_on_points, _from_points, ao[:derivatives], columns)
+    psi = psi.reshape(derivatives, points, spins, slots)
     weight = occupations / (3 - spins)
     scaled = psi[0] * weight
     ones = jnp.ones(slots, psi.dtype)  # a product with it is several times faster on CPUs than a sum
@@ -45,6 +47,19 @@ def spin_rows(
     if rung == "gga":
         return rho, grad, None
     return rho, grad, 0.5 * ((weight * sum(along * along for along in psi[1:])) @ ones).T
+
+
+def _on_points(ao: Float[Array, "d c m"], columns: Float[Array, "m k"]) -> Float[Array, "d c k"]:
+    d, c, m = ao.shape
+    return (ao.reshape(d * c, m) @ columns).reshape(d, c, -1)
+
+
+def _from_points(ct: Float[Array, "d c k"], columns: Float[Array, "m k"]) -> Float[Array, "d c m"]:
+    """The transpose of :func:`_on_points`, with the points of a plane side by side in memory.
+
+    So the AOs' own derivatives read it. JAX's transpose would put them a row of AOs apart.
+    """
+    return jnp.stack([columns @ plane.T for plane in ct]).transpose(0, 2, 1)
 
 
 def exchange_row(

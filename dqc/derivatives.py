@@ -14,6 +14,8 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array
 
+from dqc.types import traced
+
 
 def attach(value: Any, function: Callable[..., Any], *args: Any, held: tuple = ()) -> Any:
     """``value``, with the derivatives of ``function(*held, *args)`` by ``args``, whose value it is.
@@ -62,67 +64,85 @@ def _dense(dot: Any, primal: Array) -> Array:
     return jnp.zeros_like(primal) if isinstance(dot, SymbolicZero) else dot
 
 
+def linear(function: Callable[..., Any], transposed: Callable[..., Any], x: Any, *known: Any) -> Array:
+    """``function(x, *known)``, linear in the array ``x``, with ``transposed(ct, *known)`` as its transpose.
+
+    Both return one array and close over no traced value; ``known`` are pytrees of arrays. All derivatives
+    are available, and those by ``known`` are JAX's own.
+    """
+    leaves, tree = jax.tree.flatten(known)
+    return _linear.bind(x, *leaves, function=function, transposed=transposed, tree=tree)
+
+
 def linear_on_host(
     function: Callable[..., Any], transposed: Callable[..., Any], shape: tuple[int, ...], x: Any, *known: Any
 ) -> Array:
-    """``function(x, shape, *known)``, of NumPy arrays, where it is linear in the array ``x``.
+    """:func:`linear` for ``function(x, shape, *known)`` of NumPy arrays.
 
-    Outside compiled programs it is simply called. ``transposed``, with the same arguments, is the
-    transposed map: ``shape`` is that of the result, for either. ``known`` are pytrees of arrays without
-    derivatives. Under ``jax.vmap`` it is called for one after the other.
+    Outside compiled programs it is simply called. ``transposed`` has the same arguments: ``shape`` is that
+    of the result, for either. There are no derivatives by ``known``. Under ``jax.vmap`` it is called for
+    one after the other.
     """
-    leaves, tree = jax.tree.flatten(known)
-    return _linear.bind(x, *leaves, function=function, transposed=transposed, shape=shape, tree=tree)
+    back = partial(_on_host, transposed, jnp.shape(x))
+    return linear(partial(_on_host, function, shape), back, x, *jax.lax.stop_gradient(known))
 
 
-def _called(
-    function: Callable[..., Any], shape: tuple[int, ...], tree: Any, x: Any, *leaves: Any
-) -> np.ndarray:
-    known = jax.tree.map(np.asarray, tree.unflatten(leaves))
-    return np.asarray(function(np.asarray(x), shape, *known))
+def _on_host(function: Callable[..., Any], shape: tuple[int, ...], x: Any, *known: Any) -> Array:
+    def called(x: Any, *known: Any) -> np.ndarray:
+        x, known = jax.tree.map(np.asarray, (x, known))
+        return np.asarray(function(x, shape, *known))
 
-
-def _linear_impl(x: Any, *leaves: Any, function: Any, transposed: Any, shape: Any, tree: Any) -> Array:
-    return jnp.asarray(_called(function, shape, tree, x, *leaves))
-
-
-def _linear_program(x: Any, *leaves: Any, function: Any, transposed: Any, shape: Any, tree: Any) -> Array:
+    if not traced((x, known)):
+        return jnp.asarray(called(x, *known))
     result = jax.ShapeDtypeStruct(shape, x.dtype)
-    return jax.pure_callback(partial(_called, function, shape, tree), result, x, *leaves)
+    return jax.pure_callback(called, result, x, *known, vmap_method="sequential")
+
+
+def _linear_value(x: Any, *leaves: Any, function: Any, transposed: Any, tree: Any) -> Array:
+    return function(x, *tree.unflatten(leaves))
+
+
+def _linear_shape(*args: Any, **how: Any) -> Any:
+    result = jax.eval_shape(partial(_linear_value, **how), *args)
+    return jax.core.ShapedArray(result.shape, result.dtype)
 
 
 def _linear_jvp(primals: tuple, tangents: tuple, **how: Any) -> tuple[Array, Any]:
-    dx = ad.instantiate_zeros(tangents[0])
-    return _linear.bind(*primals, **how), _linear.bind(dx, *primals[1:], **how)
+    x, *leaves = primals
+    parts = [] if isinstance(tangents[0], ad.Zero) else [_linear.bind(tangents[0], *leaves, **how)]
+    moving = {k: dot for k, dot in enumerate(tangents[1:]) if not isinstance(dot, ad.Zero)}
+
+    def of_known(moved: dict) -> Array:
+        return _linear_value(x, *(moved.get(k, leaf) for k, leaf in enumerate(leaves)), **how)
+
+    if moving:
+        parts.append(jax.jvp(of_known, ({k: leaves[k] for k in moving},), (moving,))[1])
+    return _linear.bind(*primals, **how), sum(parts[1:], parts[0])
 
 
-def _linear_transpose(
-    ct: Any, x: Any, *leaves: Any, function: Any, transposed: Any, shape: Any, tree: Any
-) -> list:
+def _linear_transpose(ct: Any, x: Any, *leaves: Any, function: Any, transposed: Any, tree: Any) -> list:
     nothing = [None] * len(leaves)
     if isinstance(ct, ad.Zero):
         return [ad.Zero(x.aval), *nothing]
-    back = linear_on_host(transposed, function, x.aval.shape, ct, *tree.unflatten(leaves))
-    return [back, *nothing]
+    return [linear(transposed, function, ct, *tree.unflatten(leaves)), *nothing]
 
 
-def _linear_batched(args: tuple, axes: tuple, **how: Any) -> tuple[Array, int]:
-    moving = [k for k, axis in enumerate(axes) if axis is not None]
+def _linear_batched(args: tuple, axes: tuple, function: Any, transposed: Any, tree: Any) -> tuple[Array, int]:
+    x, *leaves = (a if k is None else jnp.moveaxis(a, k, 0) for a, k in zip(args, axes, strict=True))
+    if axes[0] is None:
+        count = next(leaf.shape[0] for leaf, k in zip(leaves, axes[1:], strict=True) if k is not None)
+        x = jnp.broadcast_to(x, (count, *x.shape))
+    over = 0, *tree.unflatten([None if k is None else 0 for k in axes[1:]])
+    return linear(jax.vmap(function, over), jax.vmap(transposed, over), x, *tree.unflatten(leaves)), 0
 
-    def one(rows: tuple) -> Array:
-        row = dict(zip(moving, rows, strict=True))
-        return _linear.bind(*(row.get(k, x) for k, x in enumerate(args)), **how)
 
-    return jax.lax.map(one, tuple(jnp.moveaxis(args[k], axes[k], 0) for k in moving)), 0
-
-
-_linear = Primitive("linear_on_host")
-_linear.def_impl(_linear_impl)
-_linear.def_abstract_eval(lambda x, *leaves, shape, **how: jax.core.ShapedArray(shape, x.dtype))
+_linear = Primitive("linear")
+_linear.def_impl(_linear_value)
+_linear.def_abstract_eval(_linear_shape)
 ad.primitive_jvps[_linear] = _linear_jvp
 ad.primitive_transposes[_linear] = _linear_transpose
 batching.primitive_batchers[_linear] = _linear_batched
-mlir.register_lowering(_linear, mlir.lower_fun(_linear_program, multiple_results=False))
+mlir.register_lowering(_linear, mlir.lower_fun(_linear_value, multiple_results=False))
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))

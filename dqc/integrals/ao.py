@@ -117,21 +117,29 @@ def _change(
 ) -> list[list[Float[Array, "h c"]]]:
     """The change of :func:`_planes` as the points move by ``dr``.
 
-    Written out, since automatic differentiation would take each exponential and each power apart.
+    Written out, since automatic differentiation would take each exponential and each power apart, and with
+    as few products for each harmonic as there can be: those with ``dr`` alone are common to a shell.
     """
     radial, slope, bend = _radial(r, exponents, coefficients, 3)
     powers = _powers(l, *r)
     along = sum(r[k] * dr[k] for k in range(3))
+    stretched, turned = slope * along, [radial * x for x in dr]
+    bent = [bend * along * r[k] + slope * dr[k] for k in range(3)]
+    sheared = [slope * x for x in dr]
+
+    def dot(vector: list, polynomials: list[Polynomial]) -> Array | float:
+        terms = (v * _evaluate(p, powers) for v, p in zip(vector, polynomials, strict=True) if p)
+        return sum(terms, 0.0)
+
     rows: list[list[Float[Array, "h c"]]] = [[] for _ in range(4 if order else 1)]
     for harmonic in solid_harmonics(l):
         slopes = [_derivative(harmonic, k) for k in range(3)]
-        S, dS = _evaluate(harmonic, powers), [_evaluate(p, powers) for p in slopes]
-        moved = sum(dS[k] * dr[k] for k in range(3))
-        rows[0].append(slope * along * S + radial * moved)
+        S, moved = _evaluate(harmonic, powers), dot(sheared, slopes)
+        rows[0].append(stretched * S + dot(turned, slopes))
         for axis, row in enumerate(rows[1:]):
-            curved = sum(_evaluate(_derivative(slopes[axis], k), powers) * dr[k] for k in range(3))
-            pulled = dr[axis] * S + r[axis] * moved + along * dS[axis]
-            row.append(bend * along * r[axis] * S + slope * pulled + radial * curved)
+            curved = dot(turned, [_derivative(slopes[axis], k) for k in range(3)])
+            along_axis = stretched * _evaluate(slopes[axis], powers)
+            row.append(bent[axis] * S + r[axis] * moved + along_axis + curved)
     return rows
 
 
