@@ -1,4 +1,4 @@
-"""Values that carry the derivatives of a function which need not be evaluated."""
+"""Values with the derivatives of functions that need not be evaluated, and linear maps with a transpose."""
 
 from __future__ import annotations
 

@@ -1,11 +1,15 @@
-"""A value attached to a function has its derivatives, forward, reverse, nested and under vmap."""
+"""Attached values and linear maps have their derivatives, forward, reverse, nested and under vmap."""
+
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dqc.derivatives import attach, trust
+from dqc.derivatives import attach, linear, trust
+
+close = partial(np.testing.assert_allclose, rtol=1e-12)
 
 
 def cubic(x, y):
@@ -73,3 +77,40 @@ def test_what_is_not_trusted_has_no_derivative_but_zero():
     np.testing.assert_array_equal(weighted(jnp.ones(3)), [2.0, np.nan, 2.0])
     tangent = jax.jvp(lambda x: trust(good, x), (jnp.ones(3),), (jnp.asarray([1.0, 0.0, 1.0]),))[1]
     np.testing.assert_array_equal(tangent, [1.0, 0.0, 1.0])
+
+
+def product(x, a):
+    return x @ jnp.sin(a)
+
+
+def test_a_linear_function_uses_its_own_transpose_and_has_all_derivatives():
+    calls = []
+
+    def transposed(ct, a):
+        calls.append(ct.shape)
+        return ct @ jnp.sin(a).T
+
+    own = lambda x, a: (linear(product, transposed, x, a) ** 3).sum()  # noqa: E731
+    plain = lambda x, a: (product(x, a) ** 3).sum()  # noqa: E731
+    x, a = (jax.random.normal(jax.random.key(k), shape) for k, shape in enumerate([(4, 3), (3, 2)]))
+    assert own(x, a) == plain(x, a)
+    twice = lambda f, by: jax.jacrev(jax.jacrev(f, by), by)  # noqa: E731
+    for derivative in (jax.grad, jax.jacfwd, jax.hessian, twice):
+        found = [jax.jit(derivative(f, (0, 1)))(x, a) for f in (own, plain)]
+        jax.tree.map(close, *found)
+    assert (4, 2) in calls
+
+
+@pytest.mark.parametrize("axes", [(0, 1), (None, 0), (0, None)])
+def test_a_batch_of_linear_functions(axes):
+    transposed = lambda ct, a: ct @ jnp.sin(a).T  # noqa: E731
+    shapes = zip([(4, 3), (3, 2)], axes, strict=True)
+    lanes = [shape if axis is None else (*shape[:axis], 5, *shape[axis:]) for shape, axis in shapes]
+    x, a = (jax.random.normal(jax.random.key(k), shape) for k, shape in enumerate(lanes))
+
+    def gradients(f):
+        of_sum = jax.grad(lambda x, a: (jax.vmap(f, axes)(x, a) ** 3).sum(), (0, 1))
+        each = jax.vmap(jax.grad(lambda x, a: (f(x, a) ** 3).sum(), (0, 1)), axes)
+        return of_sum(x, a), each(x, a)
+
+    jax.tree.map(close, gradients(partial(linear, product, transposed)), gradients(product))
