@@ -129,11 +129,12 @@ def _linear_transpose(ct: Any, x: Any, *leaves: Any, function: Any, transposed: 
 
 def _linear_batched(args: tuple, axes: tuple, function: Any, transposed: Any, tree: Any) -> tuple[Array, int]:
     x, *leaves = (a if k is None else jnp.moveaxis(a, k, 0) for a, k in zip(args, axes, strict=True))
-    if axes[0] is None:
-        count = next(leaf.shape[0] for leaf, k in zip(leaves, axes[1:], strict=True) if k is not None)
-        x = jnp.broadcast_to(x, (count, *x.shape))
-    over = 0, *tree.unflatten([None if k is None else 0 for k in axes[1:]])
-    return linear(jax.vmap(function, over), jax.vmap(transposed, over), x, *tree.unflatten(leaves)), 0
+    at, *over = (None if k is None else 0 for k in axes)
+    over = tree.unflatten(over)
+    lanes = jax.vmap(transposed, (0, *over))
+    # What all lanes share gets its cotangent from all of them: no copy of it is made for each.
+    back = lanes if at == 0 else lambda ct, *known: lanes(ct, *known).sum(0)
+    return linear(jax.vmap(function, (at, *over)), back, x, *tree.unflatten(leaves)), 0
 
 
 _linear = Primitive("linear")
