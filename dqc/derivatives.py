@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial, reduce
+from functools import partial
 from typing import Any
 
 import jax
@@ -182,9 +182,27 @@ def beside(value: Any, others: Any) -> Any:
     For the result of a ``custom_jvp`` function whose tangent depends on more than its value: a batched
     tangent of a value that is not has a wrong transpose under ``jit`` (JAX 0.10). Compiles to nothing.
     """
-    firsts = [jnp.ravel(x)[0] for x in jax.tree.leaves(others) if jnp.size(x)]
-    always = reduce(jnp.logical_or, [x == x for x in firsts], jnp.asarray(True))
-    return jax.tree.map(lambda x: jnp.where(always, x, x), value)
+    tree: Any
+    leaves, tree = jax.tree.flatten(value)
+    return tree.unflatten(_beside.bind(*leaves, *jax.tree.leaves(others), count=len(leaves)))
+
+
+def _beside_value(*args: Any, count: int) -> list:
+    return list(args[:count])
+
+
+def _beside_batched(args: tuple, axes: tuple, count: int) -> tuple[list, list[int]]:
+    size = next(jnp.shape(x)[axis] for x, axis in zip(args, axes, strict=True) if axis is not None)
+    values = [batching.bdim_at_front(x, axis, size) for x, axis in zip(args[:count], axes, strict=False)]
+    return _beside.bind(*values, *args[count:], count=count), [0] * count
+
+
+_beside = Primitive("beside")
+_beside.multiple_results = True
+_beside.def_impl(_beside_value)
+_beside.def_abstract_eval(_beside_value)
+batching.primitive_batchers[_beside] = _beside_batched
+mlir.register_lowering(_beside, lambda context, *args, count: args[:count])
 
 
 def _tangent_dtype(dtype: Any) -> Any:
