@@ -12,7 +12,7 @@ import numpy as np
 from jax.scipy.special import erf, erfc
 from jaxtyping import Array, Float
 
-from dqc.xc.elementary import log, log1p
+from dqc.xc.elementary import divide, log, log1p
 from dqc.xc.gga import b88_enhancement
 from dqc.xc.lda import C_X, uniform_exchange
 from dqc.xc.variables import Channel
@@ -43,7 +43,7 @@ def attenuation(q: Float[Array, " g"]) -> Float[Array, " g"]:
     small = q < 0.5
     far = jnp.where(small, 1.0, q)
     y, e = jnp.sqrt(far), jnp.expm1(-far)
-    closed = 1.0 - 4.0 / 3.0 * (pi**0.5 * erf(y) / y + (e - 0.5 * e / far - 0.5) / far)
+    closed = 1.0 - 4.0 / 3.0 * (pi**0.5 * divide(erf(y), y) + divide(e - 0.5 * divide(e, far) - 0.5, far))
     return jnp.where(small, polynomial(jnp.where(small, q, 0.0), _ATTENUATION), closed)
 
 
@@ -51,7 +51,7 @@ def short_range_b88(v: Channel, *, beta=0.0042, gamma=6.0, omega=0.2) -> Float[A
     """B88 exchange of erfc(omega r)/r: F times :func:`attenuation` with k = k_F/sqrt(F)
     (doi:10.1063/1.1383587, Eqs. 9-11; doi:10.1016/j.cplett.2004.06.011)."""
     F = b88_enhancement(v, beta, gamma)
-    k2 = 4.5 * pi / C_X * (v.c * v.c) / F
+    k2 = divide(4.5 * pi / C_X * (v.c * v.c), F)
     return uniform_exchange(v) * F * attenuation(k2 / omega**2)
 
 
@@ -87,7 +87,7 @@ def _scaled_s(s2: Array) -> tuple[Array, Array]:
 def _hole(s: Array, s2: Array) -> tuple[Array, Array, Array]:
     """s^2 H(s), C (1 + s^2 F(s)) and E (1 + s^2 G(s)) of the hole."""
     s4 = s2 * s2
-    H = s2 * (HA1 + HA2 * s2) / (1.0 + s4 * (HA3 + HA4 * s + HA5 * s2))
+    H = divide(s2 * (HA1 + HA2 * s2), 1.0 + s4 * (HA3 + HA4 * s + HA5 * s2))
     s2H = s2 * H
     CF = C * (1.0 + s2 * (FC1 * H + FC2))
     small = s2 < 0.0064
@@ -130,8 +130,8 @@ def _moments(x: Array) -> list[Array]:
     low = [pi**0.5 * root * e * erfc(root), y * e * (polynomial(y, _EIN) - np.euler_gamma - log(y))]
     for k in range(1, 7):
         low.append(2.0 / k * y * (1.0 - low[k - 1]))
-    u = 1.0 / jnp.where(near, _X_SPLIT, x)
-    high = [polynomial(u, q[0]) / polynomial(u, q[1]) for q in (_Q7, _Q8)]
+    u = divide(1.0, jnp.where(near, _X_SPLIT, x))
+    high = [divide(polynomial(u, q[0]), polynomial(u, q[1])) for q in (_Q7, _Q8)]
     for k in range(6, 0, -1):
         high.insert(0, 1.0 - 0.5 * k * u * high[1])
     return [jnp.where(near, a, b) for a, b in zip(low, high, strict=False)]
@@ -143,8 +143,8 @@ def _coulomb_part(w: Array, s2H: Array) -> Array:
     a = s2H + jnp.where(inside, ERFC_B, ERFC_B_LARGE) * (w * w)
     x = 2.25 / A * a
     Q = _moments(x)
-    total = 0.5 * (Q[1] / x - log1p(D / a))
-    ra, rd = 1.0 / jnp.sqrt(a), 1.0 / jnp.sqrt(a + D)
+    total = 0.5 * (divide(Q[1], x) - log1p(divide(D, a)))
+    ra, rd = divide(1.0, jnp.sqrt(a)), divide(1.0, jnp.sqrt(a + D))
     wa = jnp.where(inside, w, 0.0) * ra
     wd = jnp.where(inside, w, 0.0) * rd
     gammas = (pi**0.5, 1.0, pi**0.5 / 2.0, 1.0, 0.75 * pi**0.5, 2.0, 1.875 * pi**0.5, 6.0)
@@ -162,13 +162,13 @@ def short_range_wpbe(v: Channel, *, omega=0.4) -> Float[Array, " g"]:
     B (1 - chi)/(2 d) + C_F (1 - chi)^2 (1 + chi/2)/(2 d^2) + E_G (1 - chi)^3 (1 + 9 chi/8 + 3 chi^2/8)/d^3
     for the terms without a singularity, after doi:10.1063/1.2921797, Eq. 43.
     """
-    w = omega / ((6.0 * pi**2) ** (1 / 3) * v.c)
+    w = divide(omega, (6.0 * pi**2) ** (1 / 3) * v.c)
     s, s2 = _scaled_s(v.s2)
     s2H, CF, EG = _hole(s, s2)
     d = D + s2H
     R = jnp.sqrt(d + w * w)
-    chi = w / R
-    f = 1.0 / (R * (R + w))  # (1 - chi)/d
+    chi = divide(w, R)
+    f = divide(1.0, R * (R + w))  # (1 - chi)/d
     smooth = 0.5 * B * f + 0.5 * CF * (f * f) * (1.0 + 0.5 * chi)
     smooth = smooth + EG * (f * f * f) * (1.0 + chi * (1.125 + 0.375 * chi))
     return uniform_exchange(v) * (-8.0 / 9.0) * (A * _coulomb_part(w, s2H) + smooth)

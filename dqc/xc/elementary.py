@@ -13,6 +13,8 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Float
 
 _EXPONENT_OF_TWO_52 = 0x4330000000000000  # bits of 2^52, whose last mantissa bit is worth 1
@@ -73,6 +75,33 @@ def _cbrt_by_bits(x: Array) -> Array:
     return x * (y * y)
 
 
+def divide(x: Float[Array, "..."] | float, y: Float[Array, "..."] | float) -> Float[Array, "..."]:
+    """x / y, whose derivatives of every order are one division by y: q = x/y changes by (dx - q dy)/y.
+
+    JAX's own rule, dx/y - x y^(-2) dy, divides twice, in further orders by higher powers of y, and ends in
+    a sum, which XLA on the CPU evaluates again wherever it is used: Hessians take two to five times as long.
+    """
+    shape, dtype = jnp.broadcast_shapes(jnp.shape(x), jnp.shape(y)), jnp.result_type(x, y)
+    return _divide.bind(*(jnp.broadcast_to(jnp.asarray(a, dtype), shape) for a in (x, y)))
+
+
+def _divide_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+    (x, y), (dx, dy) = primals, tangents
+    q = _divide.bind(x, y)
+    if not isinstance(dy, ad.Zero):
+        dx = -(q * dy) if isinstance(dx, ad.Zero) else dx - q * dy
+    return q, _divide.bind(dx, y)
+
+
+_divide = Primitive("divide")
+_divide.def_impl(lax.div)
+_divide.def_abstract_eval(lambda x, y: x)
+ad.primitive_jvps[_divide] = _divide_jvp
+ad.primitive_transposes[_divide] = lambda ct, x, y: (_divide.bind(ct, y), None)
+batching.defbroadcasting(_divide)
+mlir.register_lowering(_divide, mlir.lower_fun(lax.div, multiple_results=False))
+
+
 @jax.custom_jvp
 def log(x: Float[Array, "*g"]) -> Float[Array, "*g"]:
     """Natural logarithm of a positive number, to 1 ulp or so."""
@@ -84,7 +113,7 @@ def log(x: Float[Array, "*g"]) -> Float[Array, "*g"]:
 @log.defjvp
 def _log_jvp(primals, tangents):
     (x,), (dx,) = primals, tangents
-    return log(x), dx / x
+    return log(x), divide(dx, x)
 
 
 @jax.custom_jvp
@@ -98,7 +127,7 @@ def log1p(x: Float[Array, "*g"]) -> Float[Array, "*g"]:
 @log1p.defjvp
 def _log1p_jvp(primals, tangents):
     (x,), (dx,) = primals, tangents
-    return log1p(x), dx / (1.0 + x)
+    return log1p(x), divide(dx, 1.0 + x)
 
 
 @jax.custom_jvp
@@ -113,7 +142,7 @@ def cbrt(x: Float[Array, "*g"]) -> Float[Array, "*g"]:
 def _cbrt_jvp(primals, tangents):
     (x,), (dx,) = primals, tangents
     c = cbrt(x)
-    return c, dx / (3.0 * (c * c))
+    return c, divide(dx, 3.0 * (c * c))
 
 
 _ARCSINH_SERIES = (  # arcsinh(x)/x = sum_n c_n x^(2n), c_n = (-1)^n (2n)! / (4^n n!^2 (2n + 1))
@@ -127,7 +156,7 @@ def arcsinh_ratio(q: Float[Array, "*g"]) -> Float[Array, "*g"]:
     """arcsinh(x)/x as a function of q = x^2 >= 0, analytic at q = 0."""
     small = q < 0.01
     x = jnp.sqrt(jnp.where(small, 1.0, q))
-    return jnp.where(small, _series(jnp.where(small, q, 0.0), 0), log(x + jnp.sqrt(1.0 + x * x)) / x)
+    return jnp.where(small, _series(jnp.where(small, q, 0.0), 0), divide(log(x + jnp.sqrt(1.0 + x * x)), x))
 
 
 @arcsinh_ratio.defjvp
@@ -137,7 +166,7 @@ def _arcsinh_ratio_jvp(primals, tangents):
     value = arcsinh_ratio(q)
     small = q < 0.01
     safe = jnp.where(small, 1.0, q)
-    far = (1.0 / jnp.sqrt(1.0 + safe) - value) / (2.0 * safe)
+    far = divide(divide(1.0, jnp.sqrt(1.0 + safe)) - value, 2.0 * safe)
     return value, jnp.where(small, _series(jnp.where(small, q, 0.0), 1), far) * dq
 
 

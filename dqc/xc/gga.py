@@ -8,7 +8,7 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dqc.xc.elementary import arcsinh_ratio
+from dqc.xc.elementary import arcsinh_ratio, divide
 from dqc.xc.lda import C_X, uniform_exchange
 from dqc.xc.variables import Channel
 
@@ -18,7 +18,7 @@ MU_PBE = 0.2195149727645171  # beta pi^2 / 3
 def pbe(v: Channel, *, kappa=0.804, mu=MU_PBE) -> Float[Array, " g"]:
     """PBE exchange, F = 1 + kappa - kappa/(1 + mu s^2/kappa) (doi:10.1103/PhysRevLett.77.3865, Eq. 14)."""
     x = mu * v.s2
-    return uniform_exchange(v) * (1.0 + kappa * x / (kappa + x))
+    return uniform_exchange(v) * (1.0 + divide(kappa * x, kappa + x))
 
 
 def revpbe(v: Channel, *, kappa=1.245, mu=MU_PBE) -> Float[Array, " g"]:
@@ -33,7 +33,7 @@ def rpbe(v: Channel, *, kappa=0.804, mu=MU_PBE) -> Float[Array, " g"]:
 
 def b88_enhancement(v: Channel, beta, gamma) -> Float[Array, " g"]:
     """F = 1 + (beta/C_X) x^2/(1 + gamma beta x arcsinh x), x = |grad n_s|/n_s^(4/3)."""
-    return 1.0 + beta / C_X * v.x2 / (1.0 + gamma * beta * v.x2 * arcsinh_ratio(v.x2))
+    return 1.0 + divide(beta / C_X * v.x2, 1.0 + gamma * beta * v.x2 * arcsinh_ratio(v.x2))
 
 
 def b88(v: Channel, *, beta=0.0042, gamma=6.0) -> Float[Array, " g"]:

@@ -7,7 +7,7 @@ from math import pi
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dqc.xc.elementary import log, log1p
+from dqc.xc.elementary import divide, log, log1p
 from dqc.xc.variables import Channel, Total, Variables, f_zeta, one_minus_zeta2, zeta2
 
 C_X = 0.75 * (6.0 / pi) ** (1 / 3)  # exchange of one spin channel: e = -C_X n_s^(4/3)
@@ -28,7 +28,7 @@ def slater(v: Channel) -> Float[Array, " g"]:
 def _g(rs: Array, root: Array, a, alpha1, beta1, beta2, beta3, beta4) -> Array:
     """Eq. 10 of doi:10.1103/PhysRevB.45.13244 with p = 1: G = -2 a (1 + alpha1 rs) ln[1 + 1/(2 a Q)]."""
     q = 2.0 * a * root * (beta1 + root * (beta2 + root * (beta3 + root * beta4)))
-    return -2.0 * a * (1.0 + alpha1 * rs) * log1p(1.0 / q)
+    return -2.0 * a * (1.0 + alpha1 * rs) * log1p(divide(1.0, q))
 
 
 PW92_ALPHA1 = (0.21370, 0.20548, 0.11125)
@@ -112,7 +112,7 @@ def _vwn_fit(log_x: Array, x: Array, a, b, c, x0) -> Array:
     Q = (4.0 * c - b * b) ** 0.5
     d = b * x0 / (x0 * x0 + b * x0 + c)
     log_X = log(x * (x + b) + c)
-    angle = jnp.arctan(Q / (2.0 * x + b))
+    angle = jnp.arctan(divide(Q, 2.0 * x + b))
     k = (2.0 * b - d * 2.0 * (b + 2.0 * x0)) / Q
     return a * (2.0 * log_x - log_X - d * (2.0 * log(x - x0) - log_X) + k * angle)
 

@@ -7,6 +7,7 @@ from math import pi
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dqc.xc.elementary import divide
 from dqc.xc.variables import Variables
 
 C_F = 0.3 * (3.0 * pi**2) ** (2 / 3)
@@ -21,7 +22,7 @@ def lyp(v: Variables, *, a=0.04918, b=0.132, c=0.2533, d=0.349) -> Float[Array, 
     omega = exp(-c n^(-1/3)) n^(-11/3)/(1 + d n^(-1/3)), delta = c n^(-1/3) + d n^(-1/3)/(1 + d n^(-1/3)).
     """
     t = v.total
-    q = 1.0 / (1.0 + d * t.r)
+    q = divide(1.0, 1.0 + d * t.r)
     delta = (c + d * q) * t.r
     screening = a * b * jnp.exp(-c * t.r) * q
     x2 = t.x2  # the braces are divided by n^(14/3)

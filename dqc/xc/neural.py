@@ -30,6 +30,7 @@ from jaxtyping import Array, Float
 from dqc.types import pytree, replace, static
 from dqc.xc.algebra import RUNGS, Algebra
 from dqc.xc.by_construction import checked
+from dqc.xc.elementary import divide
 from dqc.xc.features import Features
 from dqc.xc.functional import Needs, Rung
 from dqc.xc.lda import uniform_exchange
@@ -117,12 +118,12 @@ class Neural(Algebra):
         x = [u, a]
         if "uniform_scaling" not in held:
             rs = RS / (TWO_CBRT * c.c)
-            x.append(rs / (1.0 + rs))
+            x.append(divide(rs, 1.0 + rs))
         if "spin_scaling" not in held:
             x.append(_zeta2(t))
         d = self._slack(u, a) * self._network("exchange", x)
         if "lieb_oxford" in held:
-            return uniform * bend(e / uniform, d, self._bound(c))
+            return uniform * bend(divide(e, uniform), d, self._bound(c))
         return e * squareplus(d) if "exchange_sign" in held else e + uniform * d
 
     def _correlation(self, v: Variables) -> Float[Array, " g"]:
@@ -134,7 +135,7 @@ class Neural(Algebra):
         if "correlation" not in self.networks:
             return e
         u, a = self._gradients(t)
-        d = self._network("correlation", [t.rs / (1.0 + t.rs), _zeta2(t), u, a])
+        d = self._network("correlation", [divide(t.rs, 1.0 + t.rs), _zeta2(t), u, a])
         d = self._slack(u, a) * d
         return e * squareplus(d) if "correlation_sign" in self.design.constraints else e * (1.0 + d)
 
@@ -152,7 +153,7 @@ class Neural(Algebra):
         if "one_electron_exchange" not in held:
             return 1.0 - semilocal
         live = counts(c.T)
-        z = jnp.where(live, 5.0 / 3.0 * c.s2 / jnp.where(live, c.T, 1.0), 0.0)
+        z = jnp.where(live, 5.0 / 3.0 * divide(c.s2, jnp.where(live, c.T, 1.0)), 0.0)
         single = (jnp.minimum(z, 1.0) * (1.0 if spin is None else spin)) ** 2
         return 1.0 - (1.0 - single) * semilocal
 
@@ -165,7 +166,7 @@ class Neural(Algebra):
         """s^2/(4 + s^2) and 2 beta - 1, within [-1, 1] and 0 at the uniform gas; None below their rung."""
         if self.design.rung == "lda":
             return None, None
-        u = v.s2 / (4.0 + v.s2)
+        u = divide(v.s2, 4.0 + v.s2)
         if self.design.rung == "gga":
             return u, None
         return u, 2.0 * _beta(v) - 1.0
@@ -188,7 +189,7 @@ class Neural(Algebra):
 def bend(F: Any, d: Array, bound: Any) -> Array:
     """F m/(1 + (m - 1) F/bound), m = squareplus(d): within [0, bound] if F is, and F at d = 0."""
     m = squareplus(d)
-    return F * m / (1.0 + (m - 1.0) * (F / bound))
+    return divide(F * m, 1.0 + (m - 1.0) * (F / bound))
 
 
 def _beta(v: Channel | Total) -> Float[Array, " g"]:
@@ -198,7 +199,7 @@ def _beta(v: Channel | Total) -> Float[Array, " g"]:
     density (doi:10.1103/PhysRevB.99.041119); of a channel it is that of the density 2 n_s.
     """
     uniform = 1.0 if isinstance(v, Channel) or v.closed else alpha_uniform(v)
-    return (v.T - 5.0 / 3.0 * v.s2) / (v.T + uniform)
+    return divide(v.T - 5.0 / 3.0 * v.s2, v.T + uniform)
 
 
 def _zeta2(t: Total) -> Float[Array, " g"]:

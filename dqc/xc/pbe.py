@@ -8,7 +8,7 @@ from math import pi
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dqc.xc.elementary import log1p
+from dqc.xc.elementary import divide, log1p
 from dqc.xc.lda import pw92_per_electron, pw92_polarised
 from dqc.xc.variables import RS, TWO_CBRT, Channel, Total, Variables, phi
 
@@ -19,15 +19,15 @@ T2 = pi / (16.0 * (3.0 * pi**2) ** (1 / 3))  # t^2 = T2 |grad n|^2 / (phi^2 n^(7
 
 def t_squared(t: Total, phi2: Array | float) -> Float[Array, " g"]:
     """t^2 = [|grad n| / (2 phi k_s n)]^2, k_s = sqrt(4 k_F / pi) (doi:10.1103/PhysRevLett.77.3865)."""
-    return T2 * t.x2 * t.c / phi2
+    return divide(T2 * t.x2 * t.c, phi2)
 
 
 def gradient_term(eps: Array, t2: Array, gamma_phi3: Array | float, b: Array | float) -> Array:
     """H = gamma phi^3 ln[1 + (beta/gamma) t^2 (1 + A t^2)/(1 + A t^2 + A^2 t^4)], Eq. 7 of
     doi:10.1103/PhysRevLett.77.3865; A = b/w, b = beta/gamma, w = exp(-eps/(gamma phi^3)) - 1."""
-    w = jnp.expm1(-eps / gamma_phi3)
-    y = b * t2 / w  # A t^2
-    return gamma_phi3 * log1p(w * y * (1.0 + y) / (1.0 + y + y * y))
+    w = jnp.expm1(-divide(eps, gamma_phi3))
+    y = divide(b * t2, w)  # A t^2
+    return gamma_phi3 * log1p(divide(w * y * (1.0 + y), 1.0 + y + y * y))
 
 
 def pbe_per_electron(t: Total, beta=BETA, gamma=GAMMA) -> Float[Array, " g"]:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dqc.xc.elementary import log1p
+from dqc.xc.elementary import divide, log1p
 from dqc.xc.lda import pw92_per_electron, uniform_exchange
 from dqc.xc.pbe import GAMMA, t_squared
 from dqc.xc.scan import (
@@ -44,8 +44,8 @@ def _slope_at_one(f: tuple[float, ...]) -> float:
 def switch(alpha: Array, f: tuple[float, ...], c1, c2, d) -> Array:
     """f(alpha): exp(-c_1 alpha/(1 - alpha)) below 0, the polynomial to 2.5, -d exp(c_2/(1 - alpha)) above."""
     below, above = alpha < 0.0, alpha > 2.5
-    left = jnp.exp(c1 * (1.0 - 1.0 / (1.0 - jnp.where(below, alpha, 0.0))))
-    right = -d * jnp.exp(c2 / (1.0 - jnp.where(above, alpha, 2.5)))
+    left = jnp.exp(c1 * (1.0 - divide(1.0, 1.0 - jnp.where(below, alpha, 0.0))))
+    right = -d * jnp.exp(divide(c2, 1.0 - jnp.where(above, alpha, 2.5)))
     a = jnp.where(below | above, 0.0, alpha)
     middle = f[7] * a + f[6]
     for c in f[5::-1]:
@@ -59,7 +59,7 @@ def r2scan_exchange(
     """r2SCAN exchange, F = {h_x^1 + f(alpha_bar) [h_x^0 - h_x^1]} g_x(s), Eqs. S6-S12:
     alpha_bar = (tau - tau_W)/(tau_unif + eta tau_W), h_x^1 of x = [C_eta C_2 exp(-p^2/d_p2^4) + mu] p."""
     p = v.s2
-    alpha = (v.T - 5.0 / 3.0 * p) / (1.0 + 5.0 / 3.0 * eta * p)
+    alpha = divide(v.T - 5.0 / 3.0 * p, 1.0 + 5.0 / 3.0 * eta * p)
     c_eta = 20.0 / 27.0 + 5.0 / 3.0 * eta
     c_2 = -_slope_at_one(F_X) * (1.0 - H0X)
     x = (c_eta * c_2 * jnp.exp(-p * p / dp2**4) + MU) * p
@@ -87,11 +87,11 @@ def r2scan_correlation(v: Variables, *, c1=0.64, c2=1.5, d=0.7, eta=0.001, dp2=0
     p, p2, d_s = t.s2, phi(t) * phi(t), alpha_uniform(t)
     gamma_phi3 = GAMMA * p2 * phi(t)
     lsda0, slope0, lsda1, slope1 = _lsda(t)
-    w1 = jnp.expm1(-lsda1 / gamma_phi3)
+    w1 = jnp.expm1(-divide(lsda1, gamma_phi3))
     y = beta_of_rs(t.rs) / GAMMA * t_squared(t, p2)
     bracket = 20.0 * t.rs * (slope0 - slope1) - 45.0 * eta * (lsda0 - lsda1)
-    dy = _slope_at_one(F_C) / 27.0 / (gamma_phi3 * d_s) * bracket * p * jnp.exp(-p * p / dp2**4)
-    eps1 = lsda1 + gamma_phi3 * log1p(w1 * (1.0 - inverse_fourth_root((y - dy) / w1)))
+    dy = _slope_at_one(F_C) / 27.0 * divide(bracket, gamma_phi3 * d_s) * p * jnp.exp(-p * p / dp2**4)
+    eps1 = lsda1 + gamma_phi3 * log1p(w1 * (1.0 - inverse_fourth_root(divide(y - dy, w1))))
     eps0 = eps_zero(t, eps_lda0(t.rs, jnp.sqrt(t.rs)))
-    alpha = (t.T - 5.0 / 3.0 * p) / (d_s + 5.0 / 3.0 * eta * p)
+    alpha = divide(t.T - 5.0 / 3.0 * p, d_s + 5.0 / 3.0 * eta * p)
     return t.n * (eps1 + switch(alpha, F_C, c1, c2, d) * (eps0 - eps1))

@@ -10,7 +10,7 @@ from math import sqrt
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dqc.xc.elementary import log1p
+from dqc.xc.elementary import divide, log1p
 from dqc.xc.lda import pw92_per_electron, uniform_exchange
 from dqc.xc.pbe import BETA, GAMMA, t_squared
 from dqc.xc.variables import TWO_CBRT, Channel, Total, Variables, f_zeta, one_minus_zeta2, phi, zeta2
@@ -27,19 +27,19 @@ def g_x(p: Array) -> Array:
     """g_x(s) = 1 - exp(-a_1 s^(-1/2)), with p = s^2; flat to all orders at p = 0."""
     far = p > 1e-9
     s = jnp.sqrt(jnp.where(far, p, 1.0))
-    return 1.0 - jnp.where(far, jnp.exp(-A1 / jnp.sqrt(s)), 0.0)
+    return 1.0 - jnp.where(far, jnp.exp(-divide(A1, jnp.sqrt(s))), 0.0)
 
 
 def h1_x(x: Array, k1) -> Array:
     """h_x^1 = 1 + k_1 - k_1/(1 + x/k_1)."""
-    return 1.0 + k1 * x / (k1 + x)
+    return 1.0 + divide(k1 * x, k1 + x)
 
 
 def switch(alpha: Array, c1, c2, d) -> Array:
     """f(alpha) = exp(-c_1 alpha/(1 - alpha)) below alpha = 1, -d exp(c_2/(1 - alpha)) above, Eq. 9."""
     below, above = alpha < 1.0 - 1.0 / 128.0, alpha > 1.0 + 1.0 / 128.0
-    left = 1.0 / (1.0 - jnp.where(below, alpha, 0.0))
-    right = 1.0 / (1.0 - jnp.where(above, alpha, 2.0))
+    left = divide(1.0, 1.0 - jnp.where(below, alpha, 0.0))
+    right = divide(1.0, 1.0 - jnp.where(above, alpha, 2.0))
     left = jnp.exp(c1 * (1.0 - left))
     right = -d * jnp.exp(c2 * right)
     return jnp.where(below, left, jnp.where(above, right, 0.0))
@@ -68,12 +68,12 @@ def alpha_uniform(t: Total) -> Array | float:
 
 def inverse_fourth_root(y: Array) -> Array:
     """(1 + 4 y)^(-1/4)."""
-    return 1.0 / jnp.sqrt(jnp.sqrt(1.0 + 4.0 * y))
+    return divide(1.0, jnp.sqrt(jnp.sqrt(1.0 + 4.0 * y)))
 
 
 def eps_lda0(rs: Array, root: Array) -> Array:
     """eps_c^LDA0 = -b_1c / (1 + b_2c r_s^(1/2) + b_3c r_s)."""
-    return -B1C / (1.0 + B2C * root + B3C * rs)
+    return -divide(B1C, 1.0 + B2C * root + B3C * rs)
 
 
 def g_c(t: Total) -> Array | float:
@@ -95,7 +95,7 @@ def eps_zero(t: Total, lda0: Array) -> Array:
 
 def beta_of_rs(rs: Array) -> Array:
     """beta(r_s) = 0.066725 (1 + 0.1 r_s)/(1 + 0.1778 r_s)."""
-    return BETA * (1.0 + 0.1 * rs) / (1.0 + 0.1778 * rs)
+    return BETA * divide(1.0 + 0.1 * rs, 1.0 + 0.1778 * rs)
 
 
 def scan_correlation(v: Variables, *, c1=0.64, c2=1.5, d=0.7) -> Float[Array, " g"]:
@@ -105,9 +105,9 @@ def scan_correlation(v: Variables, *, c1=0.64, c2=1.5, d=0.7) -> Float[Array, " 
     p2 = phi(t) * phi(t)
     gamma_phi3 = GAMMA * p2 * phi(t)
     lsda = pw92_per_electron(t)
-    w1 = jnp.expm1(-lsda / gamma_phi3)
-    y = beta_of_rs(t.rs) / GAMMA * t_squared(t, p2) / w1
+    w1 = jnp.expm1(-divide(lsda, gamma_phi3))
+    y = divide(beta_of_rs(t.rs) / GAMMA * t_squared(t, p2), w1)
     eps1 = lsda + gamma_phi3 * log1p(w1 * (1.0 - inverse_fourth_root(y)))
     eps0 = eps_zero(t, eps_lda0(t.rs, jnp.sqrt(t.rs)))
-    alpha = (t.T - 5.0 / 3.0 * t.s2) / alpha_uniform(t)
+    alpha = divide(t.T - 5.0 / 3.0 * t.s2, alpha_uniform(t))
     return t.n * (eps1 + switch(alpha, c1, c2, d) * (eps0 - eps1))

@@ -7,6 +7,7 @@ from math import pi
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from dqc.xc.elementary import divide
 from dqc.xc.lda import uniform_exchange
 from dqc.xc.pbe import BETA, pbe_per_electron, pbe_per_electron_polarised
 from dqc.xc.variables import Channel, Total, Variables, counts, zeta2
@@ -28,17 +29,17 @@ def tpss_exchange(v: Channel, *, b=0.40, c=1.59096, e=1.537, kappa=0.804, mu=0.2
     T = _at_least_weizsaecker(v.T, p)
     T = jnp.where(counts(T), T, 1.0)  # p = 0 as well then
     alpha_1 = T - 5.0 / 3.0 * p - 1.0
-    y = p / T  # 3 z / 5
+    y = divide(p, T)  # 3 z / 5
     z2 = 25.0 / 9.0 * y * y
-    q = 0.45 * alpha_1 / jnp.sqrt(1.0 + b * (alpha_1 + 1.0) * alpha_1) + 2.0 / 3.0 * p
-    w = 1.0 / (1.0 + z2)
+    q = 0.45 * divide(alpha_1, jnp.sqrt(1.0 + b * (alpha_1 + 1.0) * alpha_1)) + 2.0 / 3.0 * p
+    w = divide(1.0, 1.0 + z2)
     x = (10.0 / 81.0 + c * z2 * w * w) * p + 146.0 / 2025.0 * q * q
-    x = x - 73.0 / 405.0 * q * p * jnp.sqrt(0.5 / (T * T) + 0.5)
+    x = x - 73.0 / 405.0 * q * p * jnp.sqrt(divide(0.5, T * T) + 0.5)
     root_e = e**0.5
     x = x + (10.0 / 81.0) ** 2 / kappa * p * p + 20.0 / 81.0 * root_e * y * y + e * mu * p * p * p
-    u = 1.0 / (1.0 + root_e * p)
+    u = divide(1.0, 1.0 + root_e * p)
     x = x * u * u
-    return uniform_exchange(v) * (1.0 + kappa * x / (kappa + x))
+    return uniform_exchange(v) * (1.0 + divide(kappa * x, kappa + x))
 
 
 def _c_of_zeta_xi(t: Total, channels: tuple[Channel, ...], c0) -> Array:
@@ -52,8 +53,8 @@ def _c_of_zeta_xi(t: Total, channels: tuple[Channel, ...], c0) -> Array:
     both = up.live & dn.live
     # where one spin is empty the bracket is infinite, and C = 0 unless zeta is constant
     ua, ub = jnp.where(both, t.up, 1.0), jnp.where(both, t.dn, 1.0)
-    bracket = 0.5 * (1.0 / (ua * ua * ua * ua) + 1.0 / (ub * ub * ub * ub))
-    d = 1.0 / (1.0 + jnp.where(both, xi2 * bracket, 0.0))
+    bracket = 0.5 * (divide(1.0, ua * ua * ua * ua) + divide(1.0, ub * ub * ub * ub))
+    d = divide(1.0, 1.0 + jnp.where(both, xi2 * bracket, 0.0))
     z2 = zeta2(t)
     c = c0[0] + z2 * (c0[1] + z2 * (c0[2] + z2 * c0[3]))
     return c * (d * d) * (d * d)
@@ -65,7 +66,7 @@ def tpss_correlation(v: Variables, *, beta=BETA, d=2.8, c0=(0.53, 0.87, 0.50, 2.
     t = v.total
     p = t.s2
     T = _at_least_weizsaecker(t.T, p)
-    z = 5.0 / 3.0 * p / jnp.where(counts(T), T, 1.0)
+    z = 5.0 / 3.0 * divide(p, jnp.where(counts(T), T, 1.0))
     z2 = z * z
     eps = pbe_per_electron(t, beta)
     alone = [pbe_per_electron_polarised(s, beta) for s in v.channels]

@@ -6,7 +6,8 @@ derivatives are then finite on vacuum, for an empty spin channel and at full pol
 
 Everything is a function of the cube roots of the densities and of three quotients, ``x2``, ``T`` and the
 spin fractions ``up`` and ``dn``. XLA on the CPU copies cheap producers into each of their consumers, but
-stores what a division or a root made: potentials that end in a division are computed once.
+stores what a division or a root made: potentials, and their own derivatives, end in a division, see
+:func:`dqc.xc.elementary.divide`, and are computed once.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from dqc.xc.elementary import cbrt
+from dqc.xc.elementary import cbrt, divide
 from dqc.xc.features import Features
 
 S2_SPIN = 1.0 / (4.0 * (6.0 * pi**2) ** (2 / 3))  # s^2 = S2_SPIN |grad n_s|^2 / n_s^(8/3)
@@ -107,12 +108,12 @@ def variables(features: Features) -> Variables:
     x2, T = _quotient(sigma, c, 8), _quotient(t, c, 5, TAU_UNIFORM_TOTAL)
     if features.closed_shell:
         half = Channel(live, c / TWO_CBRT, _scale(TWO_CBRT**2, x2), T)
-        return Variables((half,), Total(live, c, 1.0 / c, None, None, x2, T))
+        return Variables((half,), Total(live, c, divide(1.0, c), None, None, x2, T))
     a, b = (_channel(rho, grad, tau, spin) for spin in ((1.0, 0.0), (0.0, 1.0)))
     # Two spins below the floor can sum to a density above it: such a point is empty as well.
     live = a.live | b.live
-    up, dn = (jnp.where(x.live, TWO_CBRT * x.c / c, jnp.where(live, 0.0, 1.0)) for x in (a, b))
-    return Variables((a, b), Total(live, c, 1.0 / c, up, dn, x2, T))
+    up, dn = (jnp.where(x.live, divide(TWO_CBRT * x.c, c), jnp.where(live, 0.0, 1.0)) for x in (a, b))
+    return Variables((a, b), Total(live, c, divide(1.0, c), up, dn, x2, T))
 
 
 def _channel(rho: Array, grad: Array | None, tau: Array | None, spin: tuple[float, float]) -> Channel:
@@ -148,7 +149,7 @@ def _cube_root(n: Float[Array, " g"]) -> Float[Array, " g"]:
 def _cube_root_jvp(primals, tangents):
     (n,), (dn,) = primals, tangents
     c = _cube_root(n)
-    return c, jnp.where(n > floor(n.dtype), dn / (3.0 * (c * c)), 0.0)
+    return c, jnp.where(n > floor(n.dtype), divide(dn, 3.0 * (c * c)), 0.0)
 
 
 def _norm2(v: Float[Array, "x g"]) -> Float[Array, " g"]:
@@ -163,26 +164,9 @@ def _quotient(x: Array | None, c: Array, power: int, scale: float = 1.0) -> Arra
     """x / (scale c^power)."""
     if x is None:
         return None
-    # The rule for quotients, taken twice, raises c to three times the power: zero, in single precision, in
-    # the tail of a density. In double precision it is the faster one.
-    divide = _divide if c.dtype == jnp.float64 else _divide_in_single
-    return divide(power, scale, x, c)
-
-
-def _divide(power: int, scale: float, x: Array | float, c: Float[Array, " g"]) -> Float[Array, " g"]:
     c2 = c * c
     c4 = c2 * c2
-    return x / (scale * c4 * {5: c, 8: c4}[power])
-
-
-_divide_in_single = jax.custom_jvp(_divide, nondiff_argnums=(0, 1))
-
-
-@_divide_in_single.defjvp
-def _divide_jvp(power, scale, primals, tangents):
-    (x, c), (dx, dc) = primals, tangents
-    value = _divide_in_single(power, scale, x, c)
-    return value, dx * _divide_in_single(power, scale, 1.0, c) - power * (value / c) * dc
+    return divide(x, scale * c4 * {5: c, 8: c4}[power])
 
 
 def f_zeta(t: Total) -> Float[Array, " g"]:

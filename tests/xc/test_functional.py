@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from points import densities
 
-from dqc.xc.elementary import arcsinh_ratio, cbrt, log, log1p
+from dqc.xc.elementary import arcsinh_ratio, cbrt, divide, log, log1p
 from dqc.xc.features import Features
 from dqc.xc.names import functional
 
@@ -233,3 +233,32 @@ def test_elementary_functions():
     for f, exact in ((log, lambda x: 2 / x**3), (cbrt, lambda x: 10 / 27 * x ** (-8 / 3))):
         third = jax.vmap(jax.grad(jax.grad(jax.grad(f))))(jnp.asarray([0.3, 2.0]))
         np.testing.assert_allclose(third, exact(np.array([0.3, 2.0])), rtol=1e-13)
+
+
+def test_division_differentiates_like_division():
+    x, y = jnp.asarray([0.3, -2.0, 0.0]), jnp.asarray([0.7, 5.0, 1e-3])
+
+    def derivatives(quotient):
+        f = lambda x, y: jnp.sin(quotient(x * y, x + y)).sum()  # noqa: E731
+        third = jax.grad(lambda x: jax.hessian(f, (0, 1))(x, y)[0][1].sum())
+        lanes = jax.vmap(jax.grad(f, (0, 1)), (0, None))(jnp.stack([x, 2 * x]), y)
+        one_moves = [jax.jvp(quotient, (x, y), (dx, dy))[1] for dx, dy in ((x, 0 * y), (0 * x, y))]
+        backward = (
+            jax.jit(jax.hessian(lambda y: quotient(1.0, y).sum()))(y),
+            jax.grad(lambda x: quotient(x, 2.0))(3.0),
+        )
+        return (
+            jax.hessian(f, (0, 1))(x, y),
+            jax.jacrev(jax.grad(f, 1))(x, y),
+            third(x),
+            lanes,
+            one_moves,
+            backward,
+        )
+
+    jax.tree.map(
+        lambda ours, theirs: np.testing.assert_allclose(ours, theirs, rtol=1e-13, atol=1e-12),
+        derivatives(divide), derivatives(jnp.divide),
+    )  # fmt: skip
+    small = jnp.asarray(1e-12, jnp.float32)  # its cube is zero
+    assert jax.grad(jax.grad(lambda y: divide(small, y)))(small) == pytest.approx(2e24, rel=1e-5)
