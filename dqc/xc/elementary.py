@@ -93,12 +93,17 @@ def _divide_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
     return q, _divide.bind(dx, y)
 
 
+def _divide_batched(args: tuple, axes: tuple) -> tuple[Array, int]:
+    size = next(x.shape[axis] for x, axis in zip(args, axes, strict=True) if axis is not None)
+    return _divide.bind(*(batching.bdim_at_front(x, k, size) for x, k in zip(args, axes, strict=True))), 0
+
+
 _divide = Primitive("divide")
 _divide.def_impl(lax.div)
 _divide.def_abstract_eval(lambda x, y: x)
 ad.primitive_jvps[_divide] = _divide_jvp
 ad.primitive_transposes[_divide] = lambda ct, x, y: (_divide.bind(ct, y), None)
-batching.defbroadcasting(_divide)
+batching.primitive_batchers[_divide] = _divide_batched
 mlir.register_lowering(_divide, mlir.lower_fun(lax.div, multiple_results=False))
 
 

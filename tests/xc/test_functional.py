@@ -241,7 +241,11 @@ def test_division_differentiates_like_division():
     def derivatives(quotient):
         f = lambda x, y: jnp.sin(quotient(x * y, x + y)).sum()  # noqa: E731
         third = jax.grad(lambda x: jax.hessian(f, (0, 1))(x, y)[0][1].sum())
-        lanes = jax.vmap(jax.grad(f, (0, 1)), (0, None))(jnp.stack([x, 2 * x]), y)
+        two = jnp.stack([x, 2 * x], axis=1)
+        lanes = [
+            jax.vmap(jax.grad(lambda x, y: quotient(x, 1 + y * y).sum(), (0, 1)), axes)(*args)
+            for axes, args in (((1, None), (two, y)), ((None, 1), (y, two)), ((1, 1), (two, two)))
+        ]
         one_moves = [jax.jvp(quotient, (x, y), (dx, dy))[1] for dx, dy in ((x, 0 * y), (0 * x, y))]
         backward = (
             jax.jit(jax.hessian(lambda y: quotient(1.0, y).sum()))(y),
