@@ -108,15 +108,12 @@ def _linear_shape(*args: Any, **how: Any) -> Any:
 
 
 def _linear_jvp(primals: tuple, tangents: tuple, **how: Any) -> tuple[Array, Any]:
-    x, *leaves = primals
-    parts = [] if isinstance(tangents[0], ad.Zero) else [_linear.bind(tangents[0], *leaves, **how)]
-    moving = {k: dot for k, dot in enumerate(tangents[1:]) if not isinstance(dot, ad.Zero)}
-
-    def of_known(moved: dict) -> Array:
-        return _linear_value(x, *(moved.get(k, leaf) for k, leaf in enumerate(leaves)), **how)
-
-    if moving:
-        parts.append(jax.jvp(of_known, ({k: leaves[k] for k in moving},), (moving,))[1])
+    (x, *leaves), (dx, *dots) = primals, tangents
+    parts = []
+    if _moves(dx):
+        parts.append(_linear.bind(dx, *leaves, **how))
+    if any(map(_moves, dots)):
+        parts.append(push_forward(lambda *leaves: _linear_value(x, *leaves, **how), leaves, dots))
     return _linear.bind(*primals, **how), sum(parts[1:], parts[0])
 
 
@@ -157,12 +154,12 @@ def _refuse(sentence: str, primals: tuple, tangents: tuple) -> tuple[Any, Any]:
     raise NotImplementedError(sentence)
 
 
-def push_forward(function: Callable[..., Any], args: tuple, tangents: Any) -> Any:
+def push_forward(function: Callable[..., Any], args: Any, tangents: Any) -> Any:
     """The derivative of ``function`` at ``args`` along ``tangents``, of which some are symbolic zeros."""
     tree: Any
     leaves, tree = jax.tree.flatten(args)
     dots = tree.flatten_up_to(tangents)
-    moving = [k for k, dot in enumerate(dots) if not isinstance(dot, SymbolicZero)]
+    moving = [k for k, dot in enumerate(dots) if _moves(dot)]
     if not moving:
         shapes = jax.eval_shape(function, *args)
         return jax.tree.map(lambda x: np.zeros(x.shape, _tangent_dtype(x.dtype)), shapes)
@@ -174,6 +171,10 @@ def push_forward(function: Callable[..., Any], args: tuple, tangents: Any) -> An
         return function(*tree.unflatten(moved))
 
     return jax.jvp(of_moving, [leaves[k] for k in moving], [dots[k] for k in moving])[1]
+
+
+def _moves(dot: Any) -> bool:
+    return not isinstance(dot, (SymbolicZero, ad.Zero))
 
 
 def beside(value: Any, others: Any) -> Any:

@@ -93,11 +93,14 @@ class Rotation:
         return jnp.concatenate([occupied, _lowdin(virtual, S)], axis=2)
 
     def gradient(
-        self, y: Float[Array, "s k i"], S: Float[Array, "n n"], F: Float[Array, "s n n"]
+        self,
+        y: Float[Array, "s k i"],
+        C: Float[Array, "s n i"],
+        S: Float[Array, "n n"],
+        F: Float[Array, "s n n"],
     ) -> Float[Array, "s k i"]:
         """r(y) = 2 p (f_j - f_i) C^T F C for pairs in the slots, with (1 - S C C^T) F C for the others."""
         slots = y.shape[2]
-        C = self.moved(y, S)
         FC = F @ C
         within = C.transpose(0, 2, 1) @ FC
         across = self.orbitals[:, :, slots:].transpose(0, 2, 1) @ (FC - S @ C @ within)
@@ -140,10 +143,14 @@ class Smearing:
         return _lowdin(self.orbitals, S)
 
     def gradient(
-        self, y: Float[Array, "s k k"], S: Float[Array, "n n"], F: Float[Array, "s n n"]
+        self,
+        y: Float[Array, "s k k"],
+        C: Float[Array, "s n k"],
+        S: Float[Array, "n n"],
+        F: Float[Array, "s n n"],
     ) -> Float[Array, "s k k"]:
         """r(y) = y + L^T (C~^T F C~ - e)."""
-        C = _lowdin(self.orbitals, S)
+        C = self.frame(y, S)
         G = C.transpose(0, 2, 1) @ F @ C - self._on_diagonal(self.levels)
         return y + self.off * G + self._on_diagonal(self._without_mean(self.diagonal[:, :, None] * G))
 
@@ -223,12 +230,8 @@ def _residual(
     field: Callable[..., Array], chart: Any, fock: Array, y: Array, S: Array, *args: Any
 ) -> Float[Array, "..."]:
     """r(y), where the value of the field is known."""
-    F = attach(fock, partial(_of_rotated, field), chart, y, S, *args)
-    return chart.gradient(y, S, F)
-
-
-def _of_rotated(field: Callable[..., Array], chart: Any, y: Array, S: Array, *args: Any) -> Array:
-    return field(chart.moved(y, S), *args)
+    C = chart.moved(y, S)
+    return chart.gradient(y, C, S, attach(fock, field, C, *args))
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1))

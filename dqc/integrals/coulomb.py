@@ -10,7 +10,7 @@ from typing import Protocol
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from dqc.types import pytree
 
@@ -131,14 +131,21 @@ class Exact:
 
 def pack_density(density: Float[Array, "n n"]) -> Float[Array, " pq"]:
     """Lower triangle by rows with doubled off-diagonal: sum_pq A_pq P_pq = pack(A) . pack_density(P)."""
-    p, q = jnp.tril_indices(density.shape[-1])
+    p, q = _lower_triangle(density.shape[-1])
     return jnp.where(p == q, density[p, q], density[p, q] + density[q, p])
 
 
 def pack(matrices: Float[Array, "*b n n"]) -> Float[Array, "*b pq"]:
     """The lower triangles of symmetric matrices, by rows."""
-    p, q = jnp.tril_indices(matrices.shape[-1])
+    p, q = _lower_triangle(matrices.shape[-1])
     return matrices[..., p, q]
+
+
+def _lower_triangle(n: int) -> tuple[Int[Array, " pq"], Int[Array, " pq"]]:
+    """Rows and columns, by rows, from a formula: ``jnp.tril_indices`` counts, in every program anew."""
+    k = jnp.arange(n * (n + 1) // 2)
+    p = ((jnp.sqrt(8.0 * k + 1.0) - 1.0) / 2.0).astype(k.dtype)
+    return p, k - p * (p + 1) // 2
 
 
 def unpack(packed: Float[Array, "*b pq"], n: int) -> Float[Array, "*b n n"]:
