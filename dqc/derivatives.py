@@ -192,6 +192,10 @@ def _beside_value(*args: Any, count: int) -> list:
     return list(args[:count])
 
 
+def _beside_jvp(primals: tuple, tangents: tuple, count: int) -> tuple[list, list]:
+    return _beside.bind(*primals, count=count), list(tangents[:count])
+
+
 def _beside_batched(args: tuple, axes: tuple, count: int) -> tuple[list, list[int]]:
     size = next(jnp.shape(x)[axis] for x, axis in zip(args, axes, strict=True) if axis is not None)
     values = [batching.bdim_at_front(x, axis, size) for x, axis in zip(args[:count], axes, strict=False)]
@@ -202,6 +206,7 @@ _beside = Primitive("beside")
 _beside.multiple_results = True
 _beside.def_impl(_beside_value)
 _beside.def_abstract_eval(_beside_value)
+ad.primitive_jvps[_beside] = _beside_jvp
 batching.primitive_batchers[_beside] = _beside_batched
 mlir.register_lowering(_beside, lambda context, *args, count: args[:count])
 
