@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dqc.derivatives import attach, linear, trust
+from dqc.derivatives import attach, beside, linear, trust
 
 close = partial(np.testing.assert_allclose, rtol=1e-12)
 
@@ -114,3 +114,18 @@ def test_a_batch_of_linear_functions(axes):
         return of_sum(x, a), each(x, a)
 
     jax.tree.map(close, gradients(partial(linear, product, transposed)), gradients(product))
+
+
+def test_a_value_has_the_lanes_of_what_it_stands_beside():
+    x, others = jnp.arange(3.0), jnp.arange(4.0)
+
+    def f(x, other):
+        return beside({"x": x}, (other, jnp.zeros(0)))["x"]
+
+    lanes = jax.vmap(f, (None, 0))(x, others)
+    np.testing.assert_array_equal(lanes, jnp.broadcast_to(x, (4, 3)))
+    nested = jax.jit(jax.vmap(jax.vmap(f, (None, 0)), (1, None)))
+    np.testing.assert_array_equal(
+        nested(jnp.stack([x, 2 * x], axis=1), others), jnp.stack([lanes, 2 * lanes])
+    )
+    np.testing.assert_array_equal(jax.jit(jax.jacobian(f))(x, 1.0), jnp.eye(3))
