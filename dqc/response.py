@@ -99,7 +99,8 @@ class Rotation:
         S: Float[Array, "n n"],
         F: Float[Array, "s n n"],
     ) -> Float[Array, "s k i"]:
-        """r(y) = 2 p (f_j - f_i) C^T F C for pairs in the slots, with (1 - S C C^T) F C for the others."""
+        """r(y) = 2 p (f_j - f_i) C^T F C for pairs in the slots, with (1 - S C C^T) F C for the others, where
+        C is :meth:`moved`."""
         slots = y.shape[2]
         FC = F @ C
         within = C.transpose(0, 2, 1) @ FC

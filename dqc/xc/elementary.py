@@ -10,6 +10,8 @@ Arguments are positive normal numbers (the functionals guard zero before they ca
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -93,6 +95,10 @@ def _divide_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
     return q, _divide.bind(dx, y)
 
 
+def _divide_transpose(ct: Any, x: Any, y: Array) -> tuple[Any, None]:
+    return (ct if isinstance(ct, ad.Zero) else _divide.bind(ct, y)), None
+
+
 def _divide_batched(args: tuple, axes: tuple) -> tuple[Array, int]:
     size = next(x.shape[axis] for x, axis in zip(args, axes, strict=True) if axis is not None)
     return _divide.bind(*(batching.bdim_at_front(x, k, size) for x, k in zip(args, axes, strict=True))), 0
@@ -102,7 +108,7 @@ _divide = Primitive("divide")
 _divide.def_impl(lax.div)
 _divide.def_abstract_eval(lambda x, y: x)
 ad.primitive_jvps[_divide] = _divide_jvp
-ad.primitive_transposes[_divide] = lambda ct, x, y: (_divide.bind(ct, y), None)
+ad.primitive_transposes[_divide] = _divide_transpose
 batching.primitive_batchers[_divide] = _divide_batched
 mlir.register_lowering(_divide, mlir.lower_fun(lax.div, multiple_results=False))
 
