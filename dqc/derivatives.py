@@ -56,12 +56,7 @@ def _ruled(rule: Callable[..., Any], value: Any, x: Any, args: tuple) -> Any:
 @partial(_ruled.defjvp, symbolic_zeros=True)
 def _ruled_jvp(rule: Callable[..., Any], primals: tuple, tangents: tuple) -> tuple[Any, Any]:
     value, x, args = primals  # only x moves
-    dx = jax.tree.map(_dense, tangents[1], x, is_leaf=lambda dot: isinstance(dot, SymbolicZero))
-    return attach_rule(value, rule, x, *args), rule(dx, x, *args)
-
-
-def _dense(dot: Any, primal: Array) -> Array:
-    return jnp.zeros_like(primal) if isinstance(dot, SymbolicZero) else dot
+    return attach_rule(value, rule, x, *args), rule(instantiated(tangents[1], x), x, *args)
 
 
 def linear(function: Callable[..., Any], transposed: Callable[..., Any], x: Any, *known: Any) -> Array:
@@ -177,6 +172,15 @@ def _moves(dot: Any) -> bool:
     return not isinstance(dot, (SymbolicZero, ad.Zero))
 
 
+def instantiated(tangents: Any, primals: Any) -> Any:
+    """``tangents`` with zeros, of the shapes of ``primals``, for those that are symbolic."""
+
+    def filled(dot: Any, x: Array) -> Array:
+        return dot if _moves(dot) else jnp.zeros_like(x)
+
+    return jax.tree.map(filled, tangents, primals, is_leaf=lambda dot: not _moves(dot))
+
+
 def beside(value: Any, others: Any) -> Any:
     """``value``, batched under ``jax.vmap`` wherever ``others`` are.
 
@@ -229,7 +233,7 @@ def _trusted(good: Array, value: Array) -> Array:
 def _trusted_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Any]:
     good, value = primals
     dot = tangents[1]
-    if isinstance(dot, SymbolicZero):
+    if not _moves(dot):
         return _trusted(good, value), dot
 
     # An identity, solved for by something that is none where the value is not to be trusted: this has

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dqc.derivatives import attach, beside, push_forward
+from dqc.derivatives import attach, beside, instantiated, push_forward
 from dqc.linalg import inverse_square_root
 from dqc.minres import minres, refined
 from dqc.occupations import chemical_potential, fermi_slopes
@@ -284,16 +284,8 @@ def _root_jvp(
     # either mode of differentiation beside the derivative that it is about. Each right-hand side takes
     # nothing from the other, and the operator nothing for the report from the derivative, in a way that
     # makes all depend on whichever tangent there is.
-    carried = jax.tree.map(_instantiated, tangents[4], report, is_leaf=_is_zero)
+    carried = instantiated(tangents[4], report)
     nothing = 0.0 * (carried.iterations + slope.reshape(-1)[0])
     right = nothing.astype(slope.dtype) - slope, jax.tree.map(lambda x: x + nothing, carried)
     answer = jax.lax.custom_linear_solve(operator, right, solve, symmetric=True)
     return (y, report), answer
-
-
-def _is_zero(x: Any) -> bool:
-    return isinstance(x, jax.custom_derivatives.SymbolicZero)
-
-
-def _instantiated(tangent: Any, value: Array) -> Array:
-    return jnp.zeros_like(value) if _is_zero(tangent) else tangent
