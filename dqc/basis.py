@@ -17,6 +17,8 @@ from dqc.molecule import Molecule
 from dqc.names import nearest
 from dqc.types import pytree
 
+NOWHERE = 2**30  # an index out of every range
+
 
 @pytree
 class Shells:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from dqc.basis import Basis, Shells
+from dqc.basis import NOWHERE, Basis, Shells
 from dqc.grid import Block, Grid
 from dqc.integrals.coulomb import Fitted
 from dqc.integrals.source import Source
@@ -23,7 +23,6 @@ from dqc.system import System, store_ao, strip_ao
 from dqc.types import on_device, replace
 
 GROWTH = 1.25  # within a bucket, the largest over the smallest number of orbitals, and of grid points
-NOWHERE = 2**30  # an index out of every range
 FAR = 1e4  # bohr; where ghost atoms sit
 
 BlockShape = tuple[int, tuple[int, ...]]  # chunks, and shells of each l that reach one
@@ -196,7 +195,6 @@ def _pad_block(block: Block, chunks: int, shells: tuple[int, ...], width: int) -
         quadrature=_grow(block.quadrature, (chunks, size)),
         weights=_grow(block.weights, (chunks, size)),
         shells=tuple(_grow(s, (chunks, h), NOWHERE) for s, h in zip(widened, shells, strict=True)),
-        ao=None,
         potential=None if potential is None else _grow(potential, (chunks, size, width)),
     )
 

@@ -221,8 +221,8 @@ def chunk_orbitals(
     if not system.basis:  # functions that are known by their values on the points alone
         assert block.ao is not None
         return block.ao, orbitals, jnp.arange(orbitals.shape[1])
-    index = ao_indices(system.basis, block.shells, orbitals.shape[1])
-    return chunk_ao(system, xc, block), orbitals.at[:, index].get(mode="fill", fill_value=0.0), index
+    index = ao_indices(system.basis, block.shells) if block.index is None else block.index
+    return chunk_ao(system, xc, block), orbitals.at[:, index].get(mode="clip"), index
 
 
 def chunk_ao(system: System, xc: Functional, block: Block) -> Float[Array, "d c m"]:

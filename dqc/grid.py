@@ -36,7 +36,8 @@ class Block:
     quadrature: Float[Array, "b c"]  # the atomic quadrature's weight, bohr^3
     weights: Float[Array, "b c"]  # the molecule's weight: quadrature times Becke's share, bohr^3
     shells: tuple[Int[Array, "b h"], ...]  # for each l, the shells that reach the chunk
-    ao: Float[Array, "b d c m"] | None  # stored AO values and gradients; None: recomputed on the fly
+    ao: Float[Array, "b d c m"] | None = None  # AO values and gradients; None: recomputed on the fly
+    index: Int[Array, "b m"] | None = None  # which AOs these are, a ghost's out of range
     # What makes the exact-exchange energy density: Coulomb potentials (Repulsion.mixed) of fitting functions
     # or of pairs of AOs, or without a basis that density itself; None where no functional needs it
     potential: Float[Array, "b c P"] | Float[Array, "b c pq"] | Float[Array, "b s c"] | None = None
@@ -221,7 +222,7 @@ def build_grid(mole: Any, basis: Basis, level: int, chunk: int, max_blocks: int 
     chunks = [_chunked(x[order], chunk) for x in (atom, offset, quadrature, weights)]
     active = _active_shells(_chunked(points[order], chunk, mode="edge"), coords, basis, reach)
     blocks = tuple(
-        Block(*(x[rows] for x in chunks), _shell_lists(rows, active), None)  # type: ignore[call-arg]
+        Block(*(x[rows] for x in chunks), _shell_lists(rows, active))  # type: ignore[call-arg]
         for rows in _group(active, max_blocks)
     )
     return Grid(blocks=blocks, radii=radii)  # type: ignore[arg-type]

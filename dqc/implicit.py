@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 from dqc.density import density_matrix
 from dqc.derivatives import attach, trust
 from dqc.energy import energies, fock
-from dqc.linalg import levels_of_sets, orthogonalizer
+from dqc.linalg import levels_of_sets
 from dqc.occupations import fermi
 from dqc.response import Rotation, Smearing, no_response, root, rotation, smearing
 from dqc.solution import Solution
@@ -40,7 +40,7 @@ def differentiable(
     T = fixed.temperature
     if T is not None or occupations is None:
         occupations = fixed.occupations
-    C, e, F = _finite(fixed, jax.lax.stop_gradient(system.overlap))
+    C, e, F = _finite(fixed)
     f = jax.lax.stop_gradient(occupations)
     chart = rotation(C, e, f) if T is None else smearing(C, e, f, T)
     moving = (system, xc, occupations)
@@ -69,16 +69,15 @@ def _accuracy(solution: Solution, tolerance: Float[Array, ""] | None) -> Float[A
     return jnp.where(solution.converged, jnp.clip(asked, 1e-11, 1e-5), 1e-5)
 
 
-def _finite(solution: Solution, S: Float[Array, "n n"]) -> tuple[Array, Array, Array]:
+def _finite(solution: Solution) -> tuple[Array, Array, Array]:
     """Orbitals, levels and Fock matrix where derivatives are finite, even those to be multiplied by zero."""
-    found = C, e, F = solution.mo_coeff, solution.mo_energy, solution.fock
-
-    def plain() -> tuple[Array, Array, Array]:
-        levels = jnp.arange(e.shape[1], dtype=e.dtype)
-        frame = jnp.broadcast_to(orthogonalizer(S), C.shape)
-        return frame, jnp.broadcast_to(levels, e.shape), jnp.zeros_like(F)
-
-    return jax.lax.cond(jnp.stack([jnp.isfinite(x).all() for x in found]).all(), lambda: found, plain)
+    found = solution.mo_coeff, solution.mo_energy, solution.fock
+    finite = jnp.stack([jnp.isfinite(x).all() for x in found]).all()
+    n, k = found[0].shape[1:]
+    # Shorter than one: the eigenvalues of the overlap matrix of n AOs add up to n.
+    plain = jnp.eye(n, k) / jnp.sqrt(n), jnp.arange(k), 0.0
+    C, e, F = (jnp.where(finite, x, jnp.asarray(y, x.dtype)) for x, y in zip(found, plain, strict=True))
+    return C, e, F
 
 
 def _field(

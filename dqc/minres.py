@@ -1,7 +1,8 @@
-"""The minimal residual method for symmetric linear equations, definite or not.
+"""Minimal residuals for symmetric linear equations, definite or not.
 
-Paige, Saunders (1975), doi:10.1137/0712047: a Lanczos recurrence whose tridiagonal matrix is brought to
-triangular form by plane rotations as it grows. Its eigenvalues, the Ritz values, come for free.
+``minres``, Paige, Saunders (1975), doi:10.1137/0712047, is a Lanczos recurrence whose tridiagonal matrix is
+brought to triangular form by plane rotations as it grows. Its eigenvalues, the Ritz values, come for free.
+``refined`` needs few products where the operator is almost known.
 """
 
 from __future__ import annotations
@@ -48,13 +49,14 @@ class _State(NamedTuple):
 
 class _Refinement(NamedTuple):
     x: Array
-    residual: Array  # b - A x
+    left: Array  # b - A x
     size: Array  # its norm
-    before: Array  # the norm before the last correction
-    apart: Array  # |(A - R) d| / |d|, the largest of the corrections d so far
+    before: Array  # the norm before the last round
     rounds: Array
     smallest: Array
-    rest: _State  # minimal residuals of A, for this residual
+    apart: Array  # |(A - R) d| / |d|, the largest of the corrections d so far
+    directions: Array  # combinations of the d so far, one for each round,
+    products: Array  # and of the A d: these orthonormal
 
 
 def refined(
@@ -66,59 +68,75 @@ def refined(
 ) -> Outcome:
     """The same as :func:`minres`, where a symmetric ``rough`` operator close to A is cheaper to apply.
 
-    x <- x + R^(-1) (b - A x) with R rough, while that pays, and the rest by minimal residuals of A.
-    ``iterations`` counts the corrections and steps. Of the last correction d, A d is not computed where what
-    is left is known well enough, |r - A d| <= |r - R d| + |A - R| |d| with |A - R| from the corrections
-    before; ``residual`` is then this bound.
+    Generalised conjugate residuals: |b - A x| is least among the combinations of the directions so far, which
+    are the corrections R^(-1) (b - A x) with R rough and, after one that was of little use, b - A x itself.
+    Van der Vorst, Vuik (1994), doi:10.1002/nla.1680010404. All ``max_iterations`` directions are kept, twice.
+
+    Of the last correction d, A d is not computed where what is left is known well enough,
+    |r - A d| <= |r - R d| + |A - R| |d| with |A - R| from the corrections before; ``residual`` is then this
+    bound.
     """
     norm = _size(b)
-    safe = jnp.where(norm > 0, norm, 1.0)
 
-    def pays(s: _Refinement) -> Array:
-        return (s.size > tolerance * norm) & (s.size < WORTHWHILE * s.before) & (s.rounds < max_iterations)
-
-    def enough(s: _Refinement) -> Array:
-        """The tolerance of the rest, relative to its right-hand side."""
-        return tolerance / jnp.maximum(s.size / safe, tolerance)
+    def unfinished(s: _Refinement) -> Array:
+        # Written so that a NaN ends the rounds.
+        return (s.size > tolerance * norm) & (s.rounds < max_iterations)
 
     def step(s: _Refinement) -> _Refinement:
-        """A correction, or a step of minimal residuals.
-
-        Both apply A, in one place: it is most of the program, and of its compilation.
-        """
-        correcting = pays(s)
+        pays = s.size < WORTHWHILE * s.before
         accuracy = jnp.clip(0.3 * tolerance * norm / s.size, *INNER_TOLERANCE)  # one more to reach the end
-        change = minres(rough, jnp.where(correcting, s.residual, 0.0), accuracy, INNER_ITERATIONS)
-        inner, length = change.residual * s.size, _size(change.x)
-        bound = inner + CAUTION * s.apart * length
-        known = correcting & (s.rounds > 0) & (bound <= tolerance * norm)
-        product = jax.lax.cond(known, jnp.zeros_like, matvec, jnp.where(correcting, change.x, s.rest.v))
-        left = jnp.where(known, change.left, s.residual - product)
-        size = jnp.where(known, bound, _size(left))
-        # A correction that makes things worse is not taken, and is the last one.
-        x, r, after = (
-            jnp.where(size < s.size, u, v)
-            for u, v in ((s.x + change.x, s.x), (left, s.residual), (size, s.size))
-        )
-        smallest = _least(change.smallest, s.smallest)
-        apart = jnp.maximum(s.apart, _size(change.left - left) / length)
-        corrected = _Refinement(x, r, after, s.size, apart, s.rounds + 1, smallest, _start(r, max_iterations))
-        advanced = s._replace(rest=_advance(product, s.rest))
-        return jax.tree.map(lambda u, v: jnp.where(correcting, u, v), corrected, advanced)
+        change = minres(rough, jnp.where(pays, s.left, 0.0), accuracy, INNER_ITERATIONS)
+        d = jnp.where(pays, change.x, s.left)
+        length = _size(d)
+        bound = change.residual * s.size + CAUTION * s.apart * length
+        known = pays & (s.rounds > 0) & (bound <= tolerance * norm)
 
-    infinite, zero = jnp.asarray(jnp.inf, b.dtype), jnp.zeros((), int)
+        def told() -> _Refinement:
+            return s._replace(x=s.x + d, left=change.left, size=bound)
+
+        def computed() -> _Refinement:
+            Ad = matvec(d)
+            overlaps = jnp.tensordot(s.products, Ad, b.ndim)
+            q = Ad - jnp.tensordot(overlaps, s.products, 1)
+            scale = 1.0 / jnp.where(_size(q) > 0, _size(q), 1.0)
+            q, e = scale * q, scale * (d - jnp.tensordot(overlaps, s.directions, 1))
+            share = jnp.vdot(q, s.left)
+            left = s.left - share * q
+            apart = _size(s.left - change.left - Ad) / length
+            return s._replace(
+                x=s.x + share * e,
+                left=left,
+                size=_size(left),
+                smallest=_least(s.smallest, jnp.vdot(d, Ad) / length**2),
+                apart=jnp.maximum(s.apart, jnp.where(pays, apart, 0.0)),
+                directions=s.directions.at[s.rounds].set(e),
+                products=s.products.at[s.rounds].set(q),
+            )
+
+        after = jax.lax.cond(known, told, computed)
+        smallest = _least(after.smallest, change.smallest)
+        return after._replace(before=s.size, rounds=s.rounds + 1, smallest=smallest)
+
+    infinite, nothing = jnp.asarray(jnp.inf, b.dtype), jnp.zeros((max_iterations, *b.shape), b.dtype)
     start = _Refinement(
-        jnp.zeros_like(b), b, norm, infinite, jnp.zeros_like(norm), zero, infinite, _start(b, max_iterations)
+        x=jnp.zeros_like(b),
+        left=b,
+        size=norm,
+        before=infinite,
+        rounds=jnp.zeros((), int),
+        smallest=infinite,
+        apart=jnp.zeros_like(norm),
+        directions=nothing,
+        products=nothing,
     )
-    end = jax.lax.while_loop(lambda s: pays(s) | _unfinished(s.rest, enough(s), max_iterations), step, start)
-    rest = _outcome(end.residual, end.rest, enough(end))
+    end = jax.lax.while_loop(unfinished, step, start)
     return Outcome(
-        x=end.x + rest.x,
-        iterations=end.rounds + rest.iterations,
-        residual=end.size / safe * rest.residual,
-        left=rest.left,
-        smallest=_least(rest.smallest, end.smallest),
-        converged=rest.converged,
+        x=end.x,
+        iterations=end.rounds,
+        residual=end.size / jnp.where(norm > 0, norm, 1.0),
+        left=end.left,
+        smallest=end.smallest,
+        converged=end.size <= tolerance * norm,
     )
 
 

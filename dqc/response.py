@@ -27,6 +27,7 @@ from dqc.types import pytree
 
 SMALLEST_GAP = 1e-3  # hartree, in the scale of a rotation: a preconditioner, it changes no result
 MAX_ITERATIONS = 200
+MAX_CORRECTIONS = 60
 ZERO_MODE = 1e-2  # a Ritz value below this is a direction in which the energy hardly changes
 
 
@@ -66,6 +67,7 @@ class Rotation:
     orbitals: Float[Array, "s n k"]
     scale: Float[Array, "s k i"]  # p, each pair once
     slope: Float[Array, "s k i"]  # 2 p (f_j - f_i): from C^T F C to the gradient by y
+    diagonal: Float[Array, "s k i"]  # 2 p^2 (f_j - f_i) (e_i - e_j): dr/dy without coupling
 
     def start(self) -> Float[Array, "s k i"]:
         """No rotation."""
@@ -75,15 +77,18 @@ class Rotation:
         """y where it has been solved for: to any order."""
         return y
 
-    def moved(self, y: Float[Array, "s k i"], S: Float[Array, "n n"]) -> Float[Array, "s n i"]:
-        """The rotated orbitals of the slots, orthonormal under S."""
+    def change(self, y: Float[Array, "s k i"]) -> Float[Array, "s n i"]:
+        """The orbitals of the slots move by C Y."""
         slots = y.shape[2]
         Y = self.scale * y
         # Not by .at[].add of its own transpose: with that, reverse derivatives came out at two thirds on a
         # CPU (jaxlib 0.10), as if the update were made in place of what it reads.
         within, across = Y[:, :slots], Y[:, slots:]
-        Y = jnp.concatenate([within - within.transpose(0, 2, 1), across], axis=1)
-        return _lowdin(self.orbitals[:, :, :slots] + self.orbitals @ Y, S)
+        return self.orbitals @ jnp.concatenate([within - within.transpose(0, 2, 1), across], axis=1)
+
+    def moved(self, y: Float[Array, "s k i"], S: Float[Array, "n n"]) -> Float[Array, "s n i"]:
+        """The rotated orbitals of the slots, orthonormal under S."""
+        return _lowdin(self.orbitals[:, :, : y.shape[2]] + self.change(y), S)
 
     def frame(self, y: Float[Array, "s k i"], S: Float[Array, "n n"]) -> Float[Array, "s n k"]:
         """All orbitals, moved without turning among orbitals of equal occupation."""
@@ -106,6 +111,11 @@ class Rotation:
         within = C.transpose(0, 2, 1) @ FC
         across = self.orbitals[:, :, slots:].transpose(0, 2, 1) @ (FC - S @ C @ within)
         return self.slope * jnp.concatenate([within, across], axis=1)
+
+    def linear(self, y: Float[Array, "s k i"], dF: Float[Array, "s n n"]) -> Float[Array, "s k i"]:
+        """r to first order, where y moves the orbitals from convergence and F by dF."""
+        slots = self.orbitals[:, :, : y.shape[2]]
+        return self.diagonal * y + self.slope * (self.orbitals.transpose(0, 2, 1) @ dF @ slots)
 
 
 @pytree
@@ -132,12 +142,14 @@ class Smearing:
         """y where it has been solved for: to first order, whose own derivative is therefore NaN."""
         return attach(y, lambda y: jnp.nan * y, y)
 
+    def change(self, y: Float[Array, "s k k"]) -> Float[Array, "s n k"]:
+        """The orbitals move by dC with dC f C^T + C f dC^T = C (L y) C^T."""
+        return self.orbitals @ self._turn(y)
+
     def moved(self, y: Float[Array, "s k k"], S: Float[Array, "n n"]) -> Float[Array, "s n k"]:
         """Orbitals C with C f C^T = C~ (f + L y) C~^T to first order."""
         C = _lowdin(self.orbitals, S)
-        y = 0.5 * (y + y.transpose(0, 2, 1))
-        dP = self.off * y + self._on_diagonal(self.diagonal * self._without_mean(y))
-        return C + C @ (dP * self.share)
+        return C + C @ self._turn(y)
 
     def frame(self, y: Float[Array, "s k k"], S: Float[Array, "n n"]) -> Float[Array, "s n k"]:
         """The orbitals in which y is written."""
@@ -152,8 +164,18 @@ class Smearing:
     ) -> Float[Array, "s k k"]:
         """r(y) = y + L^T (C~^T F C~ - e)."""
         C = self.frame(y, S)
-        G = C.transpose(0, 2, 1) @ F @ C - self._on_diagonal(self.levels)
-        return y + self.off * G + self._on_diagonal(self._without_mean(self.diagonal[:, :, None] * G))
+        return y + self._by_levels(C.transpose(0, 2, 1) @ F @ C - self._on_diagonal(self.levels))
+
+    def linear(self, y: Float[Array, "s k k"], dF: Float[Array, "s n n"]) -> Float[Array, "s k k"]:
+        """r to first order, where y moves the orbitals from convergence and F by dF."""
+        return y + self._by_levels(self.orbitals.transpose(0, 2, 1) @ dF @ self.orbitals)
+
+    def _turn(self, y: Array) -> Float[Array, "s k k"]:
+        y = 0.5 * (y + y.transpose(0, 2, 1))
+        return self.share * (self.off * y + self._on_diagonal(self.diagonal * self._without_mean(y)))
+
+    def _by_levels(self, G: Array) -> Float[Array, "s k k"]:
+        return self.off * G + self._on_diagonal(self._without_mean(self.diagonal[:, :, None] * G))
 
     def _without_mean(self, y: Array) -> Float[Array, "s k"]:
         diagonal = jnp.diagonal(y, axis1=1, axis2=2)
@@ -171,10 +193,12 @@ def rotation(
     f = jnp.pad(occupations, ((0, 0), (0, k - slots)))
     once = jnp.arange(k)[:, None] > jnp.arange(slots)
     difference = jnp.where(once, f[:, None, :slots] - f[:, :, None], 0.0)
-    gap = jnp.maximum(jnp.abs(levels[:, :, None] - levels[:, None, :slots]), SMALLEST_GAP)
+    apart = levels[:, :, None] - levels[:, None, :slots]
+    gap = jnp.maximum(jnp.abs(apart), SMALLEST_GAP)
     pair = difference != 0
     scale = jnp.where(pair, 1.0 / jnp.sqrt(2.0 * jnp.where(pair, jnp.abs(difference), 1.0) * gap), 0.0)
-    return Rotation(orbitals, scale, 2.0 * scale * difference)
+    slope = 2.0 * scale * difference
+    return Rotation(orbitals, scale, slope, slope * scale * apart)
 
 
 def smearing(
@@ -261,20 +285,22 @@ def _root_jvp(
     here = chart.solved(y)
     slope = push_forward(partial(_residual, field, chart, fock, here), args, tangents[5])
 
-    def along(field: Callable[..., Array], v: Array) -> Array:
-        return jax.jvp(lambda y: _residual(field, chart, fock, y, *args), (here,), (v,))[1]
-
     def operator(unknown: tuple[Array, Response]) -> tuple[Array, Response]:
-        product = along(field, unknown[0])
+        product = jax.jvp(lambda y: _residual(field, chart, fock, y, *args), (here,), (unknown[0],))[1]
         nothing = jnp.where(False, product.reshape(-1)[0], 0.0)
         return product, jax.tree.map(lambda x: x + nothing, unknown[1])
 
-    def solve(matvec: Any, b: tuple[Array, Response]) -> tuple[Array, Response]:
-        exact = lambda v: matvec((v, b[1]))[0]  # noqa: E731
+    def applied(field: Callable[..., Array], v: Array) -> Array:
+        """The value of the operator."""
+        C, dC = chart.orbitals[:, :, : v.shape[2]], chart.change(v)
+        return chart.linear(v, jax.jvp(lambda C: field(C, *args[1:]), (C,), (dC,))[1])
+
+    def solve(_: Any, b: tuple[Array, Response]) -> tuple[Array, Response]:
+        exact = partial(applied, field)
         if rough is None:
             end = minres(exact, b[0], tolerance, MAX_ITERATIONS)
         else:
-            end = refined(exact, partial(along, rough), b[0], tolerance, MAX_ITERATIONS)
+            end = refined(exact, partial(applied, rough), b[0], tolerance, MAX_CORRECTIONS)
         smallest = jnp.where(end.iterations > 0, end.smallest, 0.0)
         told = Response(end.iterations, end.residual, smallest, end.converged)
         told = jax.tree.map(lambda x, like: x.astype(like.dtype), told, b[1])

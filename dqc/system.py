@@ -9,12 +9,12 @@ from typing import Any, Literal
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from dqc.basis import Basis, auxiliary_mole, pyscf_mole, shells_of
 from dqc.grid import Block, Grid, build_grid
 from dqc.integrals import libcint
-from dqc.integrals.ao import ao_values
+from dqc.integrals.ao import ao_indices, ao_values
 from dqc.integrals.coulomb import Exact, Fitted
 from dqc.integrals.source import Source, source_of
 from dqc.molecule import Molecule
@@ -162,7 +162,7 @@ def store_ao(system: System, order: int = 1) -> System:
     def stored(grid: Grid | None) -> Grid | None:
         if grid is None:
             return None
-        blocks = (replace(b, ao=block_ao(system.basis, system.coords, b, order)) for b in grid.blocks)
+        blocks = (replace(b, **block_ao(system.basis, system.coords, b, order)) for b in grid.blocks)
         return replace(grid, blocks=tuple(blocks))
 
     return replace(system, grid=stored(system.grid), coarse=stored(system.coarse))
@@ -172,20 +172,25 @@ def strip_ao(system: System) -> System:
     """The same system without stored AO values: they are recomputed in every iteration."""
 
     def stripped(grid: Grid | None) -> Grid | None:
-        return grid and replace(grid, blocks=tuple(replace(b, ao=None) for b in grid.blocks))
+        return grid and replace(grid, blocks=tuple(replace(b, ao=None, index=None) for b in grid.blocks))
 
     return replace(system, grid=stripped(system.grid), coarse=stripped(system.coarse))
 
 
 @partial(jax.jit, static_argnames="order")
-def block_ao(basis: Basis, coords: Float[Array, "a x"], block: Block, order: int) -> Float[Array, "b d c m"]:
-    """AO values (and gradients) on every chunk of a block."""
+def block_ao(
+    basis: Basis, coords: Float[Array, "a x"], block: Block, order: int
+) -> dict[str, Float[Array, "b d c m"] | Int[Array, "b m"]]:
+    """What a block stores of the AOs: values (and gradients) on every chunk, and indices."""
 
     def chunk(args: tuple) -> Float[Array, "d c m"]:
         atom, offset, shells = args
         return ao_values(basis, coords, shells, coords[atom] + offset, order)
 
-    return jax.lax.map(chunk, (block.atom, block.offset, block.shells))
+    return {
+        "ao": jax.lax.map(chunk, (block.atom, block.offset, block.shells)),
+        "index": jax.vmap(partial(ao_indices, basis))(block.shells),
+    }
 
 
 def ao_bytes(system: System) -> int:

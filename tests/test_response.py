@@ -121,7 +121,7 @@ def test_a_field_that_failed_is_zero_where_it_is_masked_and_nan_where_not() -> N
 
 def test_a_response_that_failed_is_zero_where_it_is_masked_and_nan_where_not(monkeypatch) -> None:
     """Too few iterations for one of two molecules: hydrogen has one pair of orbitals, and needs one."""
-    monkeypatch.setattr(dqc.response, "MAX_ITERATIONS", 1)
+    monkeypatch.setattr(dqc.response, "MAX_CORRECTIONS", 1)
     jax.clear_caches()
     systems = [case(atoms)[0] for atoms in ("H 0 0 0; H 0 0 1.0", "Li 0 0 0; H 0 0 1.6")]
     xc = case("H 0 0 0; H 0 0 1.0")[1]

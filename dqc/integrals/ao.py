@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from dqc.basis import Basis, Shells
+from dqc.basis import NOWHERE, Basis, Shells
 from dqc.derivatives import attach_rule
 
 Polynomial = dict[tuple[int, int, int], float]  # exponents of x, y, z -> coefficient
@@ -39,14 +39,12 @@ def ao_values(
     return jnp.stack([jnp.concatenate(row) for row in rows]).transpose(0, 2, 1)
 
 
-def ao_indices(basis: Basis, active: tuple[Array, ...], n: int) -> Int[Array, " m"]:
-    """The AO index of each column of :func:`ao_values`; ``n``, out of range, for ghosts."""
-    parts = []
-    for l, (shells, index) in enumerate(zip(basis, active, strict=True)):
-        first = shells.ao.at[index].get(mode="fill", fill_value=n)
-        ao = first + jnp.arange(2 * l + 1)[:, None]
-        parts.append(jnp.where(first < n, ao, n).reshape(-1))
-    return jnp.concatenate(parts)
+def ao_indices(basis: Basis, active: tuple[Array, ...]) -> Int[Array, " m"]:
+    """The AO index of each column of :func:`ao_values`; ``NOWHERE`` and above for ghosts."""
+    first = [s.ao.at[k].get(mode="fill", fill_value=NOWHERE) for s, k in zip(basis, active, strict=True)]
+    return jnp.concatenate(
+        [(f + jnp.arange(2 * l + 1, dtype=f.dtype)[:, None]).reshape(-1) for l, f in enumerate(first)]
+    )
 
 
 def _shell_values(

@@ -117,7 +117,7 @@ def radial_tail(xc: Functional, density: Callable[[Array], Array], r: Float[Arra
 def radial_density(system: System, solution: Solution, atom: int = 0) -> Callable[[Array], Array]:
     """Spin densities along x from a nucleus, as a function of the distance: for :func:`radial_potential`."""
     shells = tuple(jnp.arange(group.atom.shape[0], dtype=jnp.int32) for group in system.basis)
-    index = ao_indices(system.basis, shells, system.overlap.shape[0])
+    index = ao_indices(system.basis, shells)
     P = solution.density_matrix
     spins = jnp.concatenate([P, P]) / 2.0 if P.shape[0] == 1 else P
     local = spins[:, index[:, None], index]

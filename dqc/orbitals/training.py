@@ -200,7 +200,7 @@ def projected(
     """The density matrix, in the functions, of another system's orbitals, by least squares on the grid."""
     slots = solution.occupations.shape[1]
     shells = tuple(jnp.arange(group.atom.shape[0], dtype=jnp.int32) for group in system.basis)
-    index = ao_indices(system.basis, shells, system.overlap.shape[0])
+    index = ao_indices(system.basis, shells)
     rows = solution.mo_coeff[:, index, :slots]
     assert functions.grid is not None
     block = functions.grid.blocks[0]

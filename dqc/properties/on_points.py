@@ -32,9 +32,8 @@ def density_on(system: System, solution: Solution, points: Float[Array, "g x"]) 
 
 
 def _on_points(system: System, coefficients: Array, points: Array) -> Float[Array, "s g k"]:
-    n = system.overlap.shape[0]
     shells = tuple(jnp.arange(group.atom.shape[0], dtype=jnp.int32) for group in system.basis)
-    index = ao_indices(system.basis, shells, n)
+    index = ao_indices(system.basis, shells)
     rows = coefficients.at[:, index].get(mode="fill", fill_value=0.0)
 
     def one(point: Float[Array, " x"]) -> Float[Array, "s k"]:
