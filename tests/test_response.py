@@ -13,8 +13,10 @@ import dqc
 import dqc.response
 from dqc.batch import shape_of
 from dqc.density import density_matrix
+from dqc.energy import fock
 from dqc.implicit import differentiable, eigenvectors
 from dqc.linalg import diagonalize
+from dqc.response import _linear_residual, rotation, smearing
 from dqc.types import replace
 
 TIGHT = {"tolerance": 1e-8}
@@ -139,6 +141,26 @@ def test_a_response_that_failed_is_zero_where_it_is_masked_and_nan_where_not(mon
     jax.clear_caches()
     np.testing.assert_allclose(gradient(1.0, 0.0), first, rtol=1e-5, atol=1e-12)
     assert np.isfinite(gradient(1.0, 1.0))
+
+
+@pytest.mark.parametrize("temperature", [None, 0.02])
+def test_at_convergence_the_orbital_gradient_has_the_derivative_that_is_solved_with(temperature) -> None:
+    system, xc = case("O 0 0 0; H 0.2 0.3 0.9", 1)
+    solution = dqc.scf(system, xc, smearing=temperature, tolerance=1e-9)
+    C, e, f = solution.mo_coeff, solution.mo_energy, solution.occupations
+    chart = rotation(C, e, f) if temperature is None else smearing(C, e, f, jnp.asarray(temperature))
+    y = jnp.asarray(np.random.default_rng(0).normal(size=chart.start().shape))
+
+    def field(C: jax.Array, f: jax.Array) -> jax.Array:
+        return fock(system, xc, C, f, system.grid)[0]
+
+    def residual(y: jax.Array) -> jax.Array:
+        C = chart.moved(y, system.overlap)
+        return chart.gradient(y, C, system.overlap, field(C, f))
+
+    _, expected = jax.jvp(residual, (chart.start(),), (y,))
+    assert float(jnp.abs(expected).max()) > 1.0
+    np.testing.assert_allclose(_linear_residual(field, chart, (f,), y), expected, atol=3e-7)
 
 
 def test_a_zero_mode_is_reported() -> None:
