@@ -16,7 +16,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 INNER_TOLERANCE = 1e-3, 0.1  # of the equations with the rough operator, at least and at most
 INNER_ITERATIONS = 40
-WORTHWHILE = 0.2  # a correction must bring the residual below this share
+WORTHWHILE = 0.5  # a correction is followed by another where it brings the residual below this share
 CAUTION = 3.0  # by which the two operators may differ more than they were seen to
 
 
@@ -51,7 +51,7 @@ class _Refinement(NamedTuple):
     x: Array
     left: Array  # b - A x
     size: Array  # its norm
-    before: Array  # the norm before the last round
+    before: Array  # the norm before the last round; inf if that was no correction
     rounds: Array
     smallest: Array
     apart: Array  # |(A - R) d| / |d|, the largest of the corrections d so far
@@ -69,7 +69,7 @@ def refined(
     """The same as :func:`minres`, where a symmetric ``rough`` operator close to A is cheaper to apply.
 
     Generalised conjugate residuals: |b - A x| is least among the combinations of the directions so far, which
-    are the corrections R^(-1) (b - A x) with R rough and, after one that was of little use, b - A x itself.
+    are corrections R^(-1) (b - A x) with R rough and, after each that was of little use, once b - A x itself.
     Van der Vorst, Vuik (1994), doi:10.1002/nla.1680010404. All ``max_iterations`` directions are kept, twice.
 
     Of the last correction d, A d is not computed where what is left is known well enough,
@@ -83,13 +83,13 @@ def refined(
         return (s.size > tolerance * norm) & (s.rounds < max_iterations)
 
     def step(s: _Refinement) -> _Refinement:
-        pays = s.size < WORTHWHILE * s.before
+        correcting = s.size < WORTHWHILE * s.before
         accuracy = jnp.clip(0.3 * tolerance * norm / s.size, *INNER_TOLERANCE)  # one more to reach the end
-        change = minres(rough, jnp.where(pays, s.left, 0.0), accuracy, INNER_ITERATIONS)
-        d = jnp.where(pays, change.x, s.left)
+        change = minres(rough, jnp.where(correcting, s.left, 0.0), accuracy, INNER_ITERATIONS)
+        d = jnp.where(correcting, change.x, s.left)
         length = _size(d)
         bound = change.residual * s.size + CAUTION * s.apart * length
-        known = pays & (s.rounds > 0) & (bound <= tolerance * norm)
+        known = correcting & (s.rounds > 0) & (bound <= tolerance * norm)
 
         def told() -> _Refinement:
             return s._replace(x=s.x + d, left=change.left, size=bound)
@@ -108,14 +108,15 @@ def refined(
                 left=left,
                 size=_size(left),
                 smallest=_least(s.smallest, jnp.vdot(d, Ad) / length**2),
-                apart=jnp.maximum(s.apart, jnp.where(pays, apart, 0.0)),
+                apart=jnp.maximum(s.apart, jnp.where(correcting, apart, 0.0)),
                 directions=s.directions.at[s.rounds].set(e),
                 products=s.products.at[s.rounds].set(q),
             )
 
         after = jax.lax.cond(known, told, computed)
         smallest = _least(after.smallest, change.smallest)
-        return after._replace(before=s.size, rounds=s.rounds + 1, smallest=smallest)
+        before = jnp.where(correcting, s.size, jnp.inf)
+        return after._replace(before=before, rounds=s.rounds + 1, smallest=smallest)
 
     infinite, nothing = jnp.asarray(jnp.inf, b.dtype), jnp.zeros((max_iterations, *b.shape), b.dtype)
     start = _Refinement(

@@ -107,6 +107,15 @@ def test_the_last_product_of_a_refinement_is_not_needed_where_the_rest_is_known(
     assert true < 1e-6
 
 
+@pytest.mark.parametrize("smallest", [1e-4, -1e-3])
+def test_a_nearly_free_direction_that_the_rough_operator_misjudges_costs_few_rounds(smallest):
+    b = jnp.asarray(np.random.default_rng(1).normal(size=40))
+    out, true, products = refining(np.r_[smallest, np.linspace(0.5, 3, 39)], 0.03, b, 1e-9)
+    assert products <= out.iterations <= 10
+    assert true < 1e-9
+    assert abs(out.smallest) < 1e-2
+
+
 def test_a_refinement_without_end_says_so():
     b = jnp.ones(40)
     values = np.geomspace(1e-6, 1, 40)
