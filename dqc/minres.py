@@ -149,20 +149,11 @@ def minres(
     For b = 0 the answer is 0, after no iteration. A system that is singular but consistent has its
     solution of least norm.
     """
-    end = jax.lax.while_loop(
-        lambda s: _unfinished(s, tolerance, max_iterations),
-        lambda s: _advance(matvec(s.v), s),
-        _start(b, max_iterations),
-    )
-    return _outcome(b, end, tolerance)
-
-
-def _start(b: Array, max_iterations: int) -> _State:
     norm = _size(b)
     scale = jnp.where(norm > 0, norm, 1.0)
     zero, one = jnp.zeros((), b.dtype), jnp.ones((), b.dtype)
     nothing, memory = jnp.zeros_like(b), jnp.zeros(max_iterations, b.dtype)
-    return _State(
+    start = _State(
         iteration=jnp.zeros((), int),
         x=nothing,
         v_old=nothing,
@@ -178,18 +169,16 @@ def _start(b: Array, max_iterations: int) -> _State:
         betas=memory,
     )
 
+    def unfinished(s: _State) -> Array:
+        # Written so that a NaN ends the iterations.
+        return (jnp.abs(s.eta) > tolerance) & (s.iteration < max_iterations)
 
-def _unfinished(s: _State, tolerance: float | Array, max_iterations: int) -> Array:
-    # Written so that a NaN ends the iterations.
-    return (jnp.abs(s.eta) > tolerance) & (s.iteration < max_iterations)
-
-
-def _outcome(b: Array, end: _State, tolerance: float | Array) -> Outcome:
+    end = jax.lax.while_loop(unfinished, lambda s: _advance(matvec(s.v), s), start)
     return Outcome(
-        x=_size(b) * end.x,
+        x=norm * end.x,
         iterations=end.iteration,
         residual=jnp.abs(end.eta),
-        left=_size(b) * end.left,
+        left=norm * end.left,
         smallest=_smallest_ritz(end),
         converged=jnp.abs(end.eta) <= tolerance,
     )
