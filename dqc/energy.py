@@ -222,6 +222,7 @@ def chunk_orbitals(
         assert block.ao is not None
         return block.ao, orbitals, jnp.arange(orbitals.shape[1])
     index = ao_indices(system.basis, block.shells) if block.index is None else block.index
+    # A ghost may have any coefficients, since its AO values are zero: clipping costs less than filling.
     return chunk_ao(system, xc, block), orbitals.at[:, index].get(mode="clip"), index
 
 

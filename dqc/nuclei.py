@@ -146,10 +146,10 @@ def _regridded(system: System, grid: Grid | None, coords: Float[Array, "a x"]) -
     blocks = []
     for b in grid.blocks:
         weights = becke_weights(b.atom, b.offset, b.quadrature, coords, grid.radii)
-        ao = {}
-        if b.ao is not None:
-            ao = block_ao(system.basis, coords, b, int(b.ao.shape[1] > 1))
-        blocks.append(replace(b, weights=weights, **ao))
+        ao = b.ao
+        if ao is not None:
+            ao = block_ao(system.basis, coords, b, int(ao.shape[1] > 1))["ao"]
+        blocks.append(replace(b, weights=weights, ao=ao))
     return replace(grid, blocks=tuple(blocks))
 
 

@@ -27,7 +27,7 @@ from dqc.types import pytree
 
 SMALLEST_GAP = 1e-3  # hartree, in the scale of a rotation: a preconditioner, it changes no result
 MAX_ITERATIONS = 200
-MAX_CORRECTIONS = 60
+MAX_CORRECTIONS = 60  # where there is a rough operator: each keeps two vectors
 ZERO_MODE = 1e-2  # a Ritz value below this is a direction in which the energy hardly changes
 
 

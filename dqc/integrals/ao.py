@@ -39,6 +39,11 @@ def ao_values(
     return jnp.stack([jnp.concatenate(row) for row in rows]).transpose(0, 2, 1)
 
 
+def all_shells(basis: Basis) -> tuple[Int[Array, " h"], ...]:
+    """The ``active`` of :func:`ao_values` for which nothing is left out."""
+    return tuple(jnp.arange(shells.atom.shape[0], dtype=jnp.int32) for shells in basis)
+
+
 def ao_indices(basis: Basis, active: tuple[Array, ...]) -> Int[Array, " m"]:
     """The AO index of each column of :func:`ao_values`; ``NOWHERE`` and above for ghosts."""
     first = [s.ao.at[k].get(mode="fill", fill_value=NOWHERE) for s, k in zip(basis, active, strict=True)]

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from dqc.energy import chunk_orbitals
 from dqc.grid import Block, Grid
-from dqc.integrals.ao import ao_indices, ao_values
+from dqc.integrals.ao import all_shells, ao_indices, ao_values
 from dqc.solution import Solution
 from dqc.system import System
 from dqc.xc.features import Features
@@ -116,7 +116,7 @@ def radial_tail(xc: Functional, density: Callable[[Array], Array], r: Float[Arra
 
 def radial_density(system: System, solution: Solution, atom: int = 0) -> Callable[[Array], Array]:
     """Spin densities along x from a nucleus, as a function of the distance: for :func:`radial_potential`."""
-    shells = tuple(jnp.arange(group.atom.shape[0], dtype=jnp.int32) for group in system.basis)
+    shells = all_shells(system.basis)
     index = ao_indices(system.basis, shells)
     P = solution.density_matrix
     spins = jnp.concatenate([P, P]) / 2.0 if P.shape[0] == 1 else P

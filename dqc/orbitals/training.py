@@ -17,7 +17,7 @@ import optax
 from jaxtyping import Array, Bool, Float, Int
 
 from dqc.density import density_matrix
-from dqc.integrals.ao import ao_indices, ao_values
+from dqc.integrals.ao import all_shells, ao_indices, ao_values
 from dqc.molecule import Molecule
 from dqc.orbitals import gauss_newton
 from dqc.orbitals.expectation import expectation, orbitals_on, slope, spheres, system_on
@@ -199,7 +199,7 @@ def projected(
 ) -> Float[Array, "s n n"]:
     """The density matrix, in the functions, of another system's orbitals, by least squares on the grid."""
     slots = solution.occupations.shape[1]
-    shells = tuple(jnp.arange(group.atom.shape[0], dtype=jnp.int32) for group in system.basis)
+    shells = all_shells(system.basis)
     index = ao_indices(system.basis, shells)
     rows = solution.mo_coeff[:, index, :slots]
     assert functions.grid is not None

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dqc.integrals.ao import ao_indices, ao_values
+from dqc.integrals.ao import all_shells, ao_indices, ao_values
 from dqc.solution import Solution
 from dqc.system import System
 
@@ -32,7 +32,7 @@ def density_on(system: System, solution: Solution, points: Float[Array, "g x"]) 
 
 
 def _on_points(system: System, coefficients: Array, points: Array) -> Float[Array, "s g k"]:
-    shells = tuple(jnp.arange(group.atom.shape[0], dtype=jnp.int32) for group in system.basis)
+    shells = all_shells(system.basis)
     index = ao_indices(system.basis, shells)
     rows = coefficients.at[:, index].get(mode="fill", fill_value=0.0)
 
